@@ -1,0 +1,163 @@
+"""Store URL to Backend: `./folder`, `file:///path`, `s3://bucket/prefix?endpoint=...`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import urllib.parse
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from chunkstore.backends.base import Backend, check_key
+from chunkstore.backends.credentials import Credentials
+from chunkstore.backends.local import LocalBackend
+from chunkstore.backends.retry import DEFAULT_DEADLINE, RetryBackend
+from chunkstore.errors import InvalidInputError
+
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PARAMETERS: Final = ("endpoint", "region", "style", "ca")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Options:
+    """Settings of an S3 server; what the URL says goes first.
+
+    Attributes:
+        endpoint: `http://host:port` or `https://...`; None is AWS.
+        region: None asks the server, or takes us-east-1.
+        style: how buckets are addressed: in the path or the host name; None chooses.
+        ca_file: PEM file of the certificate authorities to trust.
+        credentials: None looks at what the environment of the process has, as AWS tools do.
+        anonymous: use no credentials at all.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    style: Literal["path", "virtual"] | None = None
+    ca_file: str | None = None
+    credentials: Credentials | None = None
+    anonymous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """A bucket, a prefix in it ("" or ending in a slash) and the server's settings."""
+
+    bucket: str
+    prefix: str
+    options: S3Options
+
+    def __str__(self) -> str:
+        options = self.options
+        pairs = zip(
+            _PARAMETERS,
+            (options.endpoint, options.region, options.style, options.ca_file),
+            strict=True,
+        )
+        query = urllib.parse.urlencode([(k, v) for k, v in pairs if v], safe=":/")
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/") + (f"?{query}" if query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLocation:
+    """A folder."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def parse_location(url: str, s3: S3Options | None = None) -> LocalLocation | S3Location:
+    """Return what a store URL names.
+
+    Raises:
+        InvalidInputError: an unknown scheme or parameter, credentials in the URL, a bucket name
+            that is none.
+    """
+    match = _SCHEME.match(url)
+    if not match:
+        if not url:
+            raise InvalidInputError("the store's address is empty")
+        return LocalLocation(url)
+    scheme = match[1]
+    parsed = urllib.parse.urlsplit(url)
+    if "@" in parsed.netloc:
+        raise InvalidInputError(
+            "a store URL must not hold credentials",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead",
+        )
+    if scheme == "file":
+        if parsed.netloc not in ("", "localhost") or not parsed.path:
+            raise InvalidInputError(f"not a file URL: {url!r}", hint="write file:///path")
+        return LocalLocation(urllib.parse.unquote(parsed.path))
+    if scheme == "s3":
+        return _s3_location(url, parsed, s3 or S3Options())
+    raise InvalidInputError(
+        f"unknown kind of store {scheme!r} in {url!r}", hint="known: a folder, file:// and s3://"
+    )
+
+
+def _s3_location(url: str, parsed: urllib.parse.SplitResult, given: S3Options) -> S3Location:
+    if not _BUCKET.fullmatch(parsed.netloc):
+        raise InvalidInputError(
+            f"not a bucket name: {parsed.netloc!r} in {url!r}", hint="write s3://bucket/prefix"
+        )
+    prefix = urllib.parse.unquote(parsed.path).strip("/")
+    if prefix:
+        check_key(prefix)
+    said = dict(urllib.parse.parse_qsl(parsed.query, keep_blank_values=True))
+    for name in said:
+        if name not in _PARAMETERS:
+            close = difflib.get_close_matches(name, _PARAMETERS, 1)
+            raise InvalidInputError(
+                f"unknown parameter {name!r} in {url!r}",
+                hint=f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_PARAMETERS)}",
+            )
+    endpoint = said.get("endpoint", given.endpoint)
+    if endpoint is not None:
+        endpoint = _checked_endpoint(endpoint)
+    style = said.get("style", given.style)
+    if style not in (None, "path", "virtual"):
+        raise InvalidInputError(f"unknown style {style!r}", hint="'path' or 'virtual'")
+    options = S3Options(
+        endpoint=endpoint,
+        region=said.get("region", given.region),
+        style=style,  # type: ignore[arg-type]  # narrowed by the check above
+        ca_file=said.get("ca", given.ca_file),
+        credentials=given.credentials,
+        anonymous=given.anonymous,
+    )
+    return S3Location(parsed.netloc, f"{prefix}/" if prefix else "", options)
+
+
+def _checked_endpoint(endpoint: str) -> str:
+    parsed = urllib.parse.urlsplit(endpoint)
+    try:
+        usable = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
+    except ValueError:
+        usable = False
+    if "@" in parsed.netloc:
+        raise InvalidInputError("an endpoint must not hold credentials")
+    if not usable or parsed.path.strip("/") or parsed.query:
+        raise InvalidInputError(
+            f"not an endpoint: {endpoint!r}", hint="write http://host:port or https://host"
+        )
+    return f"{parsed.scheme}://{parsed.netloc}"
+
+
+def open_backend(
+    url: str, *, s3: S3Options | None = None, deadline: float = DEFAULT_DEADLINE
+) -> Backend:
+    """Return the backend that a store URL names, with retries; nothing is asked of it yet.
+
+    Raises:
+        InvalidInputError: not a store URL.
+    """
+    location = parse_location(url, s3)
+    if isinstance(location, LocalLocation):
+        return LocalBackend(location.path)
+    from chunkstore.backends.minio import MinioBackend  # noqa: PLC0415  # 240 ms, only for S3
+
+    return RetryBackend(MinioBackend(location), deadline=deadline)

@@ -1,0 +1,100 @@
+"""zstd frames: compress where it pays, decompress within bounds. Pure.
+
+Implements section 5.2, "Frames", of docs/design/format.md.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import zstandard
+
+from chunkstore import limits
+from chunkstore.format.document import corrupt
+from chunkstore.format.pack import Codec
+
+DEFAULT_LEVEL: Final = 3
+MAX_LEVEL: Final = 19  # above it zstd uses windows that readers refuse
+
+_SAMPLES: Final = 8
+_SAMPLE_SIZE: Final = 4096
+_WORTH_TRYING: Final = 0.985
+_WORTH_KEEPING: Final = 0.99
+
+_local = threading.local()  # zstd contexts serve one thread at a time and are dear to make
+
+
+def compress_frame(raw: bytes | bytearray, level: int = DEFAULT_LEVEL) -> tuple[Codec, bytes]:
+    """Return how the frame is best stored, and its stored bytes.
+
+    A frame that hardly shrinks is kept raw, so that reading it costs nothing. Media and random
+    data are recognised by a few samples before the whole frame is tried.
+    """
+    if _looks_incompressible(raw):
+        return Codec.RAW, bytes(raw)
+    stored = _compressor(level).compress(raw)
+    if len(stored) > len(raw) * _WORTH_KEEPING:
+        return Codec.RAW, bytes(raw)
+    return Codec.ZSTD, stored
+
+
+def _looks_incompressible(raw: bytes | bytearray) -> bool:
+    if len(raw) < 2 * _SAMPLES * _SAMPLE_SIZE:
+        return False
+    step = (len(raw) - _SAMPLE_SIZE) // (_SAMPLES - 1)
+    sample = b"".join(raw[i * step : i * step + _SAMPLE_SIZE] for i in range(_SAMPLES))
+    return len(_compressor(1).compress(sample)) > len(sample) * _WORTH_TRYING
+
+
+def decompress_frame(codec: int, stored: bytes | memoryview, raw_size: int, where: str) -> bytes:
+    """Return the `raw_size` bytes of a frame; never allocates more than that.
+
+    Raises:
+        CorruptObjectError: the bytes are no such frame: unknown codec, not one zstd frame, of
+            another size than stated, with a window over 8 MiB, a dictionary or trailing bytes.
+    """
+    if raw_size > limits.MAX_FRAME_SIZE:
+        corrupt("a frame is larger than allowed", where)
+    if codec == Codec.RAW:
+        if len(stored) != raw_size:
+            corrupt("a raw frame is not as long as stated", where)
+        return bytes(stored)
+    if codec != Codec.ZSTD:
+        corrupt(f"a frame has the unknown codec {codec}", where)
+    try:
+        header = zstandard.get_frame_parameters(stored)
+        if (
+            header.content_size != raw_size
+            or header.window_size > limits.MAX_ZSTD_WINDOW
+            or header.dict_id
+        ):
+            corrupt("a zstd frame states another size, a window over 8 MiB or a dictionary", where)
+        raw: bytes = _decompressor().decompress(
+            stored, max_output_size=raw_size, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        corrupt(f"a zstd frame does not decompress: {error}", where)
+    if len(raw) != raw_size:
+        corrupt("a zstd frame gave another size than it states", where)
+    return raw
+
+
+def _compressor(level: int) -> zstandard.ZstdCompressor:
+    cache: dict[int, zstandard.ZstdCompressor] | None = getattr(_local, "compressors", None)
+    if cache is None:
+        cache = _local.compressors = {}
+    if level not in cache:
+        cache[level] = zstandard.ZstdCompressor(
+            level=level, write_content_size=True, write_checksum=False
+        )
+    return cache[level]
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    found: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+    if found is None:
+        found = _local.decompressor = zstandard.ZstdDecompressor(
+            max_window_size=limits.MAX_ZSTD_WINDOW
+        )
+    return found

@@ -1,0 +1,42 @@
+"""What must hold before a store is created. Neighbour: `store`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from chunkstore import layout
+from chunkstore.backends.base import Backend
+from chunkstore.errors import AlreadyExistsError, RefusedError
+from chunkstore.events import Notice, ProgressCallback
+from chunkstore.format.config import SINGLE_WRITER, Config
+
+
+def check_vacant(backend: Backend) -> None:
+    """Refuse a place that holds a store, or anything else.
+
+    Raises:
+        AlreadyExistsError: there is a store.
+        RefusedError: there are other things.
+    """
+    for info in backend.list(""):
+        if info.key == layout.CONFIG:
+            raise AlreadyExistsError(
+                f"there is already a store at {backend.url}", hint="use it, or choose another place"
+            )
+        if not info.key.startswith("probe/"):
+            raise RefusedError(
+                f"{backend.url} holds other things, such as {info.key!r}",
+                hint="choose an empty place, for instance a new folder or prefix",
+            )
+
+
+def single_writer(config: Config, server: str, progress: ProgressCallback) -> Config:
+    """Return `config` for a storage that ignores conditional writes, and say so."""
+    progress(
+        Notice(
+            message=f"this storage ({server}) ignores conditional writes, so the store is made "
+            "for one writer at a time",
+            hint="make sure that only one push, tag or rm runs at once, or use another storage",
+        )
+    )
+    return dataclasses.replace(config, write_features=frozenset({SINGLE_WRITER}))

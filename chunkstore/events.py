@@ -1,0 +1,70 @@
+"""What a running push or pull tells its caller: plain values given to one callback.
+
+The library never prints. A caller passes `progress=callback`; the callback gets the events
+below, from one thread at a time, and should return quickly. What it raises ends the operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the operation is; all sizes in bytes, all counts since it began.
+
+    Attributes:
+        done_bytes: bytes of the user's files that are dealt with (read by a push, in place
+            after a pull).
+        total_bytes: bytes of the user's files in all, None while that is not known.
+        moved_bytes: stored bytes sent to the backend by a push, fetched from it by a pull.
+        done_files: files dealt with.
+        total_files: files in all, None while that is not known.
+    """
+
+    done_bytes: int
+    total_bytes: int | None
+    moved_bytes: int
+    done_files: int
+    total_files: int | None
+
+
+Action: TypeAlias = Literal["added", "modified", "removed", "restored", "reused", "left out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One path was dealt with.
+
+    Attributes:
+        action: what became of it: a push says added, modified or removed (against the version
+            before); a pull says restored, reused (some or all of it was there) or removed;
+            both say "left out" of what they had to pass over, with a reason.
+        path: its path in the version.
+        size: bytes of the file.
+        reason: why it was left out, else "".
+    """
+
+    action: Action
+    path: str
+    size: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something the user should know although the operation goes on."""
+
+    message: str
+    hint: str | None = None
+
+
+Event: TypeAlias = Progress | Item | Notice
+ProgressCallback: TypeAlias = Callable[[Event], object]
+
+
+def ignore(event: Event) -> None:
+    """Take an event and do nothing: the callback of callers who want none."""
+    del event

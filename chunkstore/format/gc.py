@@ -1,0 +1,77 @@
+"""The collector's state as writers must know it: is it at work, and which packs are condemned.
+
+Implements section 11, "Collector's objects", of docs/design/format.md. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from chunkstore import limits
+from chunkstore.format.document import (
+    DocumentKind,
+    Fields,
+    corrupt,
+    decode_document,
+    encode_document,
+)
+from chunkstore.ids import ID_SIZE, PackId
+
+GC_STATE: Final = DocumentKind("gc state", b"CSGC", 1, limits.MAX_GC_LENGTH, sealed=True)
+CONDEMNED: Final = DocumentKind(
+    "condemned list", b"CSCL", 1, limits.MAX_CONDEMNED_LENGTH, sealed=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GcState:
+    """What `gc/current` says.
+
+    Attributes:
+        generation: how many collections began.
+        condemned: the key of the condemned list while a collection deletes, "" when idle.
+    """
+
+    generation: int
+    condemned: str
+
+
+IDLE: Final = GcState(0, "")
+"""The state of a store that was never collected and has no `gc/current`."""
+
+
+def encode_gc_state(state: GcState) -> bytes:
+    """Return the bytes of `gc/current`."""
+    return encode_document(GC_STATE, [state.generation, state.condemned])
+
+
+def decode_gc_state(data: bytes, where: str) -> GcState:
+    """Return the state that `data` holds.
+
+    Raises:
+        CorruptObjectError: not a gc state.
+        UnsupportedFormatError: one of another format version.
+    """
+    fields = Fields(decode_document(GC_STATE, data, where), 2, "gc state", where)
+    return GcState(fields.integer(0, (1 << 63) - 1), fields.text(1024))
+
+
+def encode_condemned(packs: frozenset[PackId]) -> bytes:
+    """Return the bytes of a condemned list."""
+    return encode_document(CONDEMNED, [b"".join(sorted(packs))])
+
+
+def decode_condemned(data: bytes, where: str) -> frozenset[PackId]:
+    """Return the condemned packs.
+
+    Raises:
+        CorruptObjectError: not a condemned list.
+        UnsupportedFormatError: one of another format version.
+    """
+    fields = Fields(decode_document(CONDEMNED, data, where), 1, "condemned list", where)
+    joined = fields.bounded_binary(limits.MAX_CONDEMNED_LENGTH)
+    packs = [PackId(joined[at : at + ID_SIZE]) for at in range(0, len(joined), ID_SIZE)]
+    if len(joined) % ID_SIZE or packs != sorted(set(packs)):
+        corrupt("the packs are not whole ids in ascending order", where)
+    return frozenset(packs)

@@ -1,0 +1,166 @@
+"""The ref of a dataset: its versions and tags, the one small object that changes.
+
+Implements section 10, "Ref", of docs/design/format.md. Pure; decoding raises only
+CorruptObjectError and UnsupportedFormatError, whatever the bytes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from chunkstore import limits
+from chunkstore.format.document import (
+    DocumentKind,
+    Fields,
+    corrupt,
+    decode_document,
+    encode_document,
+)
+from chunkstore.ids import ID_SIZE, ManifestId
+
+REF: Final = DocumentKind("ref", b"CSRF", 1, limits.MAX_REF_LENGTH, sealed=True)
+
+_MOST: Final = (1 << 63) - 1
+
+
+class VersionRecord(NamedTuple):
+    """One version as its ref lists it.
+
+    Attributes:
+        number: 1, 2, 3 ...; never given twice.
+        manifest_id: its manifest.
+        created_ns: nanoseconds since the epoch by the writer's clock.
+        message: what the author says of it.
+        files: entries, links and empty folders included.
+        size: bytes of all files.
+        new_bytes: raw bytes of the chunks that the store lacked at commit.
+        stored_bytes: what the store grew by at commit.
+    """
+
+    number: int
+    manifest_id: ManifestId
+    created_ns: int
+    message: str
+    files: int
+    size: int
+    new_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ref:
+    """The state of a dataset.
+
+    Attributes:
+        dataset: its name.
+        sequence: how often the ref was written.
+        nonce: 16 random bytes, new at every write, so that no two writes have the same bytes.
+        gc_generation: the collector's generation that last fenced the ref.
+        next_number: the number of the next version.
+        versions: ascending by number.
+        tags: (name, version number), ascending by name.
+        nonces: nonces of the last 64 writes, newest first, `nonce` included: how a writer that
+            lost its answer finds out that it had won.
+    """
+
+    dataset: str
+    sequence: int
+    nonce: bytes
+    gc_generation: int
+    next_number: int
+    versions: tuple[VersionRecord, ...]
+    tags: tuple[tuple[str, int], ...]
+    nonces: tuple[bytes, ...]
+
+
+def empty_ref(dataset: str) -> Ref:
+    """Return the ref of a dataset that has no versions yet, with a fresh nonce."""
+    nonce = secrets.token_bytes(16)
+    return Ref(
+        dataset=dataset,
+        sequence=1,
+        nonce=nonce,
+        gc_generation=0,
+        next_number=1,
+        versions=(),
+        tags=(),
+        nonces=(nonce,),
+    )
+
+
+def encode_ref(ref: Ref) -> bytes:
+    """Return the bytes of a ref object."""
+    return encode_document(
+        REF,
+        [
+            ref.dataset,
+            ref.sequence,
+            ref.nonce,
+            ref.gc_generation,
+            ref.next_number,
+            [list(version) for version in ref.versions],
+            [list(tag) for tag in ref.tags],
+            list(ref.nonces),
+        ],
+    )
+
+
+def decode_ref(data: bytes, where: str) -> Ref:
+    """Return the ref that `data` holds.
+
+    Raises:
+        CorruptObjectError: not a ref, or one that contradicts itself.
+        UnsupportedFormatError: a ref of another format version.
+    """
+    fields = Fields(decode_document(REF, data, where), 8, "ref", where)
+    dataset = fields.text(limits.MAX_NAME_LENGTH)
+    sequence = fields.integer(1, _MOST)
+    nonce = fields.binary(16)
+    gc_generation = fields.integer(0, _MOST)
+    next_number = fields.integer(1, _MOST)
+    versions = tuple(_decode_version(values, where) for values in fields.array())
+    tags = tuple(_decode_tag(values, where) for values in fields.array())
+    nonces = tuple(fields.array())
+    numbers = [version.number for version in versions]
+    if any(after <= before for before, after in zip([0, *numbers], numbers, strict=False)):
+        corrupt("the versions are not sorted", where)
+    if numbers and numbers[-1] >= next_number:
+        corrupt("the next version's number is taken", where)
+    names = [name for name, _ in tags]
+    if names != sorted(set(names)) or not {number for _, number in tags} <= set(numbers):
+        corrupt("the tags are not sorted or name versions that are not there", where)
+    if len(nonces) > limits.MAX_COMMIT_NONCES or nonces[:1] != (nonce,):
+        corrupt("the nonces do not begin with the ref's own", where)
+    if any(type(item) is not bytes or len(item) != 16 for item in nonces):
+        corrupt("a nonce is not 16 bytes", where)
+    return Ref(
+        dataset=dataset,
+        sequence=sequence,
+        nonce=nonce,
+        gc_generation=gc_generation,
+        next_number=next_number,
+        versions=versions,
+        tags=tags,
+        nonces=nonces,
+    )
+
+
+def _decode_version(values: object, where: str) -> VersionRecord:
+    fields = Fields(values, 8, "version", where)
+    return VersionRecord(
+        number=fields.integer(1, _MOST),
+        manifest_id=ManifestId(fields.binary(ID_SIZE)),
+        created_ns=fields.integer(0, _MOST),
+        message=fields.text(limits.MAX_MESSAGE_LENGTH),
+        files=fields.integer(0, limits.MAX_VERSION_FILES),
+        size=fields.integer(0, _MOST),
+        new_bytes=fields.integer(0, _MOST),
+        stored_bytes=fields.integer(0, _MOST),
+    )
+
+
+def _decode_tag(values: object, where: str) -> tuple[str, int]:
+    fields = Fields(values, 2, "tag", where)
+    return fields.text(limits.MAX_NAME_LENGTH), fields.integer(1, _MOST)

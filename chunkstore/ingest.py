@@ -1,0 +1,375 @@
+"""The moving parts of one push: batches are hashed, looked up, packed and paged, in order.
+
+A slicer thread reads and cuts; a pool hashes batches and compresses frames; a pool uploads packs;
+the caller's thread takes the batches in order, asks the index which chunks are new, and hands
+those to the packer. All queues are bounded, so memory does not grow with the data. Neighbours:
+`writer` decides what is pushed and commits; `slicer`, `packer` and `pager` do the work.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from blake3 import blake3
+
+from chunkstore.chunk_index import ABSENT, ChunkIndex
+from chunkstore.events import Action, Item, Progress, ProgressCallback
+from chunkstore.filestate import FileStates
+from chunkstore.format.blob import BlobBuilder
+from chunkstore.format.config import Config
+from chunkstore.format.manifest import Entry, EntryKind, PackHint, PageRef
+from chunkstore.format.pack import PackClass
+from chunkstore.ids import ChunkId, ChunkKind, FileHash, PackId, chunk_id, chunk_ids
+from chunkstore.objects import Objects
+from chunkstore.packer import Packer
+from chunkstore.pager import Pager
+from chunkstore.slicer import Batch, Gone, Piece, Ready, SourceFile, Step
+from chunkstore.walk import LeftOut
+
+_INDEX_BYTES: Final = 128 * 1024 * 1024
+_INDEX_SECONDS: Final = 15.0
+"""Durable packs are put into the index this often, so a push that is killed loses no more."""
+
+_PACKS_AHEAD: Final = 2
+_UPLOADERS: Final = 2
+_PROGRESS_SECONDS: Final = 0.1
+_MOST_FAILURES: Final = 500
+
+Hashed: TypeAlias = tuple[Batch, "Future[list[ChunkId]]"]
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a push has counted so far; sizes in bytes."""
+
+    read_bytes: int = 0
+    new_files: int = 0
+    new_bytes: int = 0
+    sent_bytes: int = 0
+    done_files: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    failure_count: int = 0
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    blob: BlobBuilder
+    places: set[int] = field(default_factory=set)
+
+
+class Ingest:
+    """One pass over the source. Use it as a context manager: leaving it stops its threads."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        config: Config,
+        index: ChunkIndex,
+        states: FileStates,
+        *,
+        level: int,
+        dry_run: bool,
+        progress: ProgressCallback,
+    ) -> None:
+        self.totals = Totals()
+        self.index = index
+        self._states = states
+        self._progress = progress
+        self._dry_run = dry_run
+        self._objects = objects
+        workers = max(2, os.cpu_count() or 2)
+        self._workers = ThreadPoolExecutor(workers, "chunkstore-work")
+        self._uploaders = ThreadPoolExecutor(_UPLOADERS, "chunkstore-upload")
+        self._queue: queue.Queue[Hashed | BaseException | None] = queue.Queue(workers + 1)
+        self._stopped = threading.Event()
+        self._sent_lock = threading.Lock()
+
+        def packer(pack_class: PackClass) -> Packer:
+            return Packer(
+                objects,
+                config,
+                pack_class,
+                level=level,
+                compressors=self._workers,
+                uploaders=self._uploaders,
+                frames_ahead=workers * 2,
+                packs_ahead=_PACKS_AHEAD,
+                on_sent=self._sent,
+            )
+
+        self._packers = {PackClass.DATA: packer(PackClass.DATA)}
+        self._packers[PackClass.METADATA] = packer(PackClass.METADATA)
+        self._pager = Pager(lambda identifier, data: self._put(ChunkKind.PAGE, identifier, data))
+        self._pending: dict[ChunkId, int] = {}  # new chunks that are not yet in the index: place
+        self._by_place: dict[int, list[ChunkId]] = {}
+        self._file: _OpenFile | None = None
+        self._unindexed_bytes = 0
+        self._indexed_at = time.monotonic()
+        self._told_at = 0.0
+        self.index_bytes = 0
+
+    def __enter__(self) -> Ingest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._uploaders.shutdown(wait=True, cancel_futures=True)
+
+    # the slicer's side
+
+    def emit(self, batch: Batch) -> None:
+        """Take a batch from the slicer's thread; blocks while enough are waiting."""
+        self._offer((batch, self._workers.submit(_hash, batch)))
+
+    def _offer(self, item: Hashed | BaseException | None) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+        raise _StoppedError
+
+    def _batches(self, produce: Callable[[], None]) -> Iterator[Hashed]:
+        """Run `produce` in a thread and yield what it emits; raise what it raises."""
+
+        def run() -> None:
+            end: BaseException | None = None
+            try:
+                produce()
+            except _StoppedError:
+                return
+            except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+                end = error
+            try:
+                self._offer(end)
+            except _StoppedError:
+                return
+
+        thread = threading.Thread(target=run, name="chunkstore-slicer", daemon=True)
+        thread.start()
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+        thread.join()
+
+    # the caller's side
+
+    def run(self, produce: Callable[[], None]) -> None:
+        """Take in everything that `produce` emits; nothing is committed."""
+        for batch, hashed in self._batches(produce):
+            self._take(batch, hashed.result())
+            self._index_durable()
+            self._tell()
+        self._pager.finish()
+
+    @property
+    def pager(self) -> Pager:
+        """The pages of the new version."""
+        return self._pager
+
+    @property
+    def stored_bytes(self) -> int:
+        """What packs and index segments have added to the store."""
+        return sum(packer.stored_bytes for packer in self._packers.values()) + self.index_bytes
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was sent yet."""
+        return all(packer.empty for packer in self._packers.values())
+
+    def finish(self) -> None:
+        """Make everything durable that was taken in: packs first, then their index segment."""
+        durable = [pack for p in self._packers.values() for pack, _ in p.finish()]
+        if durable:
+            self.index_bytes += self.index.publish(durable)
+        self._tell(force=True)
+
+    def save_durable(self) -> None:
+        """Put the packs that are durable into the index: what an interrupted push leaves behind."""
+        self._unindexed_bytes = _INDEX_BYTES
+        self._index_durable()
+
+    def page_refs(self) -> tuple[tuple[PackHint, ...], tuple[PageRef, ...]]:
+        """Return the pack table and the pages of the root; call it after `finish`."""
+        numbers: dict[PackId, int] = {}
+        hints: list[PackHint] = []
+        pages: list[PageRef] = []
+        for page in self._pager.pages:
+            packs = {self._pack_at(place) for place in page.places}
+            for hint in sorted(pack for pack in packs if pack.pack_id not in numbers):
+                numbers[hint.pack_id] = len(hints)
+                hints.append(hint)
+            where = tuple(sorted(numbers[hint.pack_id] for hint in packs))
+            pages.append(PageRef(page.page_id, page.first_path, page.entries, where, page.data))
+        return tuple(hints), tuple(pages)
+
+    # places: a pack's number in the index, or below zero a ticket of one of the two packers
+
+    def _pack_at(self, place: int) -> PackHint:
+        if place >= 0:
+            return self.index.pack(place)
+        ticket, pack_class = divmod(-2 - place, 2)
+        return self._packers[PackClass(pack_class)].pack_of(ticket)
+
+    def _put(self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview) -> int:
+        """Pack a chunk unless the store has it; return its place."""
+        known = self._pending.get(identifier)
+        if known is not None:
+            return known
+        if kind != ChunkKind.DATA:
+            found = int(self.index.find(identifier)[0])
+            if found != ABSENT:
+                return found
+        else:
+            self.totals.new_bytes += len(data)
+        pack_class = PackClass.DATA if kind == ChunkKind.DATA else PackClass.METADATA
+        if self._dry_run:
+            self._pending[identifier] = ABSENT - 1
+            return ABSENT - 1
+        place = -2 - (self._packers[pack_class].add(kind, identifier, data) * 2 + pack_class)
+        self._pending[identifier] = place
+        self._by_place.setdefault(place, []).append(identifier)
+        return place
+
+    def _put_list(self, data: bytes) -> ChunkId:
+        assert self._file is not None
+        identifier = chunk_id(ChunkKind.LIST, data)
+        self._file.places.add(self._put(ChunkKind.LIST, identifier, data))
+        return identifier
+
+    # batches
+
+    def _take(self, batch: Batch, ids: list[ChunkId]) -> None:
+        places = self.index.find(b"".join(ids)).tolist() if ids else []
+        for row, place in enumerate(places):
+            if place == ABSENT:
+                places[row] = self._put(ChunkKind.DATA, ids[row], batch.chunks[row])
+        sizes = [len(chunk) for chunk in batch.chunks]
+        for step in batch.steps:
+            if isinstance(step, Piece):
+                self._take_piece(step, ids, places, sizes)
+            else:
+                self._take_step(step)
+
+    def _take_piece(
+        self, piece: Piece, ids: list[ChunkId], places: list[int], sizes: list[int]
+    ) -> None:
+        if piece.first or self._file is None:
+            self._file = _OpenFile(BlobBuilder(self._put_list))
+        start, end = piece.start, piece.end
+        self._file.blob.add(ids[start:end], sizes[start:end])
+        self._file.places.update(places[start:end])
+        self.totals.read_bytes += sum(sizes[start:end])
+        if piece.last:
+            self._end_file(piece.file, self._file)
+            self._file = None
+
+    def _end_file(self, file: SourceFile, content: _OpenFile) -> None:
+        entry = Entry(
+            file.path,
+            EntryKind.FILE,
+            file.executable,
+            file.mtime_ns,
+            file.file_hash,
+            blob=content.blob.finish(),
+        )
+        if file.state is not None:
+            self._states.keep(file.path, file.state, file.file_hash)
+        self._add(entry, file.before, content.places)
+
+    def _take_step(self, step: Step) -> None:
+        if isinstance(step, Ready):
+            if step.state is not None:
+                self._states.keep(step.entry.path, step.state, step.entry.file_hash)
+                self.totals.read_bytes += step.entry.size
+            self._add(step.entry, step.before, step.packs)
+        elif isinstance(step, Gone):
+            self._progress(Item(action="removed", path=step.entry.path, size=step.entry.size))
+        elif isinstance(step, LeftOut):
+            self._leave_out(step)
+
+    def _add(self, entry: Entry, before: Entry | None, places: set[int] | frozenset[int]) -> None:
+        if before is not None and entry.same_content(before):
+            entry = before  # its mtime too: a fresh check-out or `touch` makes no new pages
+        else:
+            self.totals.new_files += 1
+            action: Action = "added" if before is None else "modified"
+            self._progress(Item(action=action, path=entry.path, size=entry.size))
+        self.totals.done_files += 1
+        self._pager.add(entry, places)
+
+    def _leave_out(self, item: LeftOut) -> None:
+        totals = self.totals
+        kept = totals.failures if item.unreadable else totals.left_out
+        if item.unreadable:
+            totals.failure_count += 1
+        if len(kept) < _MOST_FAILURES:
+            kept.append((item.path, item.reason))
+        self._progress(Item(action="left out", path=item.path, size=0, reason=item.reason))
+
+    # index and progress
+
+    def _index_durable(self) -> None:
+        due = time.monotonic() - self._indexed_at > _INDEX_SECONDS
+        if not due and self._unindexed_bytes < _INDEX_BYTES:
+            return
+        durable = []
+        for pack_class, packer in self._packers.items():
+            for pack, tickets in packer.take_durable():
+                durable.append(pack)
+                for ticket in tickets:
+                    self._forget_pending(-2 - (ticket * 2 + pack_class))
+        if durable:
+            self.index_bytes += self.index.publish(durable)
+        self._unindexed_bytes = 0
+        self._indexed_at = time.monotonic()
+
+    def _forget_pending(self, place: int) -> None:
+        for identifier in self._by_place.pop(place, ()):
+            self._pending.pop(identifier, None)
+
+    def _sent(self, length: int) -> None:
+        with self._sent_lock:
+            self.totals.sent_bytes += length
+            self._unindexed_bytes += length
+
+    def _tell(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._told_at < _PROGRESS_SECONDS:
+            return
+        self._told_at = now
+        self._progress(
+            Progress(
+                done_bytes=self.totals.read_bytes,
+                total_bytes=None,
+                moved_bytes=self.totals.sent_bytes,
+                done_files=self.totals.done_files,
+                total_files=None,
+            )
+        )
+
+
+class _StoppedError(Exception):
+    """The push ended; the slicer has nobody to emit to."""
+
+
+def _hash(batch: Batch) -> list[ChunkId]:
+    """Return the ids of the batch's chunks; hash its files that are whole in it."""
+    for step in batch.steps:
+        if isinstance(step, Piece) and step.first and step.last:
+            hasher = blake3()
+            for chunk in batch.chunks[step.start : step.end]:
+                hasher.update(chunk)
+            step.file.file_hash = FileHash(hasher.digest())
+    return chunk_ids(ChunkKind.DATA, batch.chunks)

@@ -1,0 +1,259 @@
+"""What only looks at a store: differences, sizes, the findings of `doctor`.
+
+Neighbour: `store`, which offers these to callers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+
+from chunkstore import layout
+from chunkstore.backends.base import Backend
+from chunkstore.chunk_index import ABSENT, MOST_SEGMENTS, ChunkIndex
+from chunkstore.chunker import Chunker, slow_chunker
+from chunkstore.errors import BackendError, InvalidInputError, NotFoundError
+from chunkstore.events import Event, Item, ProgressCallback
+from chunkstore.format.config import SINGLE_WRITER, Config
+from chunkstore.format.manifest import Entry, Manifest
+from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.ids import ID_SIZE
+from chunkstore.objects import Objects
+from chunkstore.reader import Reader
+from chunkstore.refs import Refs, near
+from chunkstore.values import (
+    Change,
+    DatasetStat,
+    DoctorCheck,
+    PushResult,
+    StatusResult,
+    StoreStat,
+    Version,
+)
+
+Counter: TypeAlias = Callable[[int], None]
+Edit: TypeAlias = Callable[[Ref], Ref]
+
+
+class StatusWatch:
+    """Collects what a dry push says of each path, passing everything on."""
+
+    def __init__(self, progress: ProgressCallback) -> None:
+        self._progress = progress
+        self._changes: list[tuple[str, str, int]] = []
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        if isinstance(event, Item) and event.action != "left out":
+            self._changes.append((event.action, event.path, event.size))
+        self._progress(event)
+
+    def result(self, version: Version | None, push: PushResult) -> StatusResult:
+        """Return the status."""
+        changes = sorted(self._changes, key=lambda change: change[1].encode())
+        return StatusResult(
+            version=version, changes=tuple(changes), stats=push.stats, left_out=push.left_out
+        )
+
+
+def diff(reader: Reader, before: Manifest, after: Manifest) -> Iterator[Change]:
+    """Yield what differs, by path. Pages that both versions have are not even read."""
+    shared: set[bytes] = {page.page_id for page in before.pages}
+    shared &= {page.page_id for page in after.pages}
+    old = _entries_outside(reader, before, shared)
+    new = _entries_outside(reader, after, shared)
+    left, right = next(old, None), next(new, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and left.path.encode() < right.path.encode()):
+            assert left is not None
+            yield Change(path=left.path, before=left, after=None)
+            left = next(old, None)
+        elif left is None or right.path.encode() < left.path.encode():
+            yield Change(path=right.path, before=None, after=right)
+            right = next(new, None)
+        else:
+            if not left.same_content(right):
+                yield Change(path=left.path, before=left, after=right)
+            left, right = next(old, None), next(new, None)
+
+
+def _entries_outside(reader: Reader, manifest: Manifest, shared: set[bytes]) -> Iterator[Entry]:
+    for number, page in enumerate(manifest.pages):
+        if page.page_id not in shared:
+            yield from reader.page(manifest, number)
+
+
+def version_of(ref: Ref, record: VersionRecord) -> Version:
+    """Return the value that callers get of a version."""
+    latest = ("latest",) if record == ref.versions[-1] else ()
+    return Version(
+        dataset=ref.dataset,
+        number=record.number,
+        manifest_id=record.manifest_id,
+        created_ns=record.created_ns,
+        message=record.message,
+        files=record.files,
+        size=record.size,
+        new_bytes=record.new_bytes,
+        stored_bytes=record.stored_bytes,
+        tags=latest + tuple(name for name, number in ref.tags if number == record.number),
+    )
+
+
+def without_tag(ref: Ref, name: str) -> Ref:
+    """Return `ref` without a tag.
+
+    Raises:
+        NotFoundError: it has no such tag.
+    """
+    tags = dict(ref.tags)
+    if tags.pop(name, None) is None:
+        hint = near(name, tags) or f"tags: {', '.join(tags) or 'none'}"
+        raise NotFoundError(f"dataset {ref.dataset!r} has no tag {name!r}", hint=hint)
+    return dataclasses.replace(ref, tags=tuple(sorted(tags.items())))
+
+
+def store_stat(objects: Objects, refs: Refs, index: ChunkIndex) -> StoreStat:
+    """Return the sizes of the whole store."""
+    names = refs.names()
+    versions, total = 0, 0
+    for name in names:
+        stored = refs.get(name)
+        for record in stored.ref.versions if stored else ():
+            versions += 1
+            total += record.size
+    packs = [length for _, length in objects.list_packs()]
+    segments = objects.list_segments()
+    metadata = sum(
+        info.length
+        for prefix in (layout.MANIFESTS, layout.REFS)
+        for info in objects.backend.list(prefix)
+    )
+    chunks, unique = index.totals()
+    return StoreStat(
+        datasets=len(names),
+        versions=versions,
+        total_size=total,
+        chunks=chunks,
+        unique_bytes=unique,
+        packs=len(packs),
+        pack_bytes=sum(packs),
+        index_segments=len(segments),
+        index_bytes=sum(segments.values()),
+        metadata_bytes=metadata,
+    )
+
+
+def dataset_stat(ref: Ref, reader: Reader, index: ChunkIndex) -> DatasetStat:
+    """Return the sizes of one dataset. Keeps 32 bytes for each different chunk."""
+    seen_pages: set[bytes] = set()
+    distinct = np.zeros(0, f"S{ID_SIZE}")
+    for record in ref.versions:
+        manifest = reader.manifest(record.manifest_id)
+        batches: list[bytes] = []
+        for number, page in enumerate(manifest.pages):
+            if page.page_id not in seen_pages:
+                seen_pages.add(page.page_id)
+                hints = [manifest.packs[pack] for pack in page.packs]
+                for entry in reader.page(manifest, number):
+                    batches += (part.ids for part in reader.lists(entry.blob, hints))
+        found = np.frombuffer(b"".join(batches), f"S{ID_SIZE}")
+        distinct = np.unique(np.concatenate((distinct, found)))
+    places = index.locate(distinct.tobytes())
+    here = places.packs != ABSENT
+    share = places.frame_lengths[here] / np.maximum(places.frame_sizes[here], 1)
+    latest = ref.versions[-1]
+    return DatasetStat(
+        name=ref.dataset,
+        versions=len(ref.versions),
+        files=latest.files,
+        size=latest.size,
+        total_size=sum(record.size for record in ref.versions),
+        unique_bytes=int(places.sizes[here].sum()),
+        stored_bytes=int((places.sizes[here] * share).sum()),
+    )
+
+
+def doctor(
+    backend: Backend, objects: Objects, config: Config, cache_folder: str | None
+) -> list[DoctorCheck]:
+    """Look at storage, chunker and caches; each check stands alone."""
+    checks = [_check_probe(backend, config), _check_chunker(config)]
+    checks += [_check_index(objects), _check_latency(backend)]
+    if cache_folder is not None:
+        checks.append(_check_cache(cache_folder))
+    return checks
+
+
+def _check_probe(backend: Backend, config: Config) -> DoctorCheck:
+    try:
+        found = backend.probe()
+    except BackendError as error:
+        return DoctorCheck(name="storage", ok=False, detail=error.message, hint=error.hint)
+    if found.many_writers:
+        return DoctorCheck(
+            name="storage", ok=True, detail=f"{found.server} honours conditional writes"
+        )
+    alone = SINGLE_WRITER in config.write_features
+    return DoctorCheck(
+        name="storage",
+        ok=alone,
+        detail=f"{found.server} ignores conditional writes"
+        + ("; the store is for one writer at a time" if alone else ""),
+        hint="let only one push, tag or rm run at once" + ("" if alone else ", or move the store"),
+    )
+
+
+def _check_chunker(config: Config) -> DoctorCheck:
+    try:
+        chunker = Chunker(config.chunker)
+    except InvalidInputError as error:
+        return DoctorCheck(name="chunker", ok=False, detail=error.message, hint=error.hint)
+    slow = slow_chunker(config.chunker.name)
+    data = memoryview(bytes(range(256)) * 4096)
+    started = time.perf_counter()
+    for _ in itertools.repeat(None, 1 if slow else 8):
+        chunker.cut(data, final=True)
+    speed = (1 if slow else 8) * len(data) / (time.perf_counter() - started) / 1e6
+    detail = f"{config.chunker.name} cuts {speed:,.0f} MB/s"
+    return DoctorCheck(name="chunker", ok=slow is None, detail=detail, hint=slow)
+
+
+def _check_index(objects: Objects) -> DoctorCheck:
+    segments = objects.list_segments()
+    detail = f"{len(segments)} segments, {sum(segments.values()) / 1e6:,.1f} MB"
+    many = len(segments) > 2 * MOST_SEGMENTS
+    hint = "the next push from a machine with a whole cache merges them" if many else None
+    return DoctorCheck(name="index", ok=not many, detail=detail, hint=hint)
+
+
+def _check_latency(backend: Backend) -> DoctorCheck:
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        backend.get(layout.CONFIG)
+        times.append(time.perf_counter() - started)
+    median = sorted(times)[2] * 1000
+    return DoctorCheck(name="latency", ok=True, detail=f"{median:.1f} ms for a small object")
+
+
+def _check_cache(folder: str) -> DoctorCheck:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return DoctorCheck(
+            name="cache",
+            ok=False,
+            detail=f"{folder}: {error.strerror}",
+            hint="set another cache folder; without one, pushes read everything again",
+        )
+    detail = f"{folder}, {free / 1e9:,.1f} GB free"
+    return DoctorCheck(name="cache", ok=True, detail=detail)

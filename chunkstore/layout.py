@@ -1,0 +1,102 @@
+"""Kind and id to key, and back: where each object of a store lies.
+
+Implements section 1, "Objects and keys", of docs/design/format.md. The same keys in a folder
+and in a bucket.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from chunkstore.errors import InvalidInputError
+from chunkstore.ids import ManifestId, PackId, SegmentId
+from chunkstore.limits import MAX_NAME_LENGTH
+
+CONFIG: Final = "config"
+PACKS: Final = "packs/"
+INDEX: Final = "index/"
+MANIFESTS: Final = "manifests/"
+REFS: Final = "refs/"
+GC_CURRENT: Final = "gc/current"
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._/-]*")
+_PACK_KEY: Final = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def pack_key(pack: PackId) -> str:
+    """Return the key of a pack."""
+    name = pack.hex()
+    return f"packs/{name[:2]}/{name}"
+
+
+def segment_key(segment: SegmentId) -> str:
+    """Return the key of an index segment."""
+    return f"index/{segment.hex()}"
+
+
+def manifest_key(manifest: ManifestId) -> str:
+    """Return the key of a manifest."""
+    return f"manifests/{manifest.hex()}"
+
+
+def ref_key(dataset: str) -> str:
+    """Return the key of a dataset's ref: the name with `~`, which no name has, for each slash.
+
+    So the ref of `a` never stands where the folder of `a/b` would have to be.
+
+    Raises:
+        InvalidInputError: not a dataset name.
+    """
+    return REFS + check_name(dataset, "dataset").replace("/", "~")
+
+
+def dataset_of(key: str) -> str | None:
+    """Return the dataset whose ref has that key, or None where it is no ref's key."""
+    name = key.removeprefix(REFS).replace("~", "/")
+    return name if _is_name(name) and key == ref_key(name) else None
+
+
+def pack_of(key: str) -> PackId | None:
+    """Return the pack that has that key, or None where it is no pack's key."""
+    match = _PACK_KEY.fullmatch(key)
+    return PackId(bytes.fromhex(match[2])) if match else None
+
+
+def segment_of(key: str) -> SegmentId | None:
+    """Return the index segment that has that key, or None where it is no segment's key."""
+    name = key.removeprefix(INDEX)
+    return SegmentId(bytes.fromhex(name)) if _HEX.fullmatch(name) else None
+
+
+def manifest_of(key: str) -> ManifestId | None:
+    """Return the manifest that has that key, or None where it is no manifest's key."""
+    name = key.removeprefix(MANIFESTS)
+    return ManifestId(bytes.fromhex(name)) if _HEX.fullmatch(name) else None
+
+
+def _is_name(name: str) -> bool:
+    return (
+        len(name) <= MAX_NAME_LENGTH
+        and _NAME.fullmatch(name) is not None
+        and ".." not in name
+        and "//" not in name
+        and not name.endswith("/")
+    )
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if a dataset or tag (`what`) may be called so.
+
+    Raises:
+        InvalidInputError: other characters than `a-z 0-9 . _ - /`, not beginning with a letter
+            or digit, `..` or `//` in it, a slash at the end, or more than 201 characters.
+    """
+    if not _is_name(name):
+        raise InvalidInputError(
+            f"not a {what} name: {name!r}",
+            hint="use lower-case letters, digits, '.', '_', '-' and '/', beginning with a "
+            "letter or digit, at most 201 characters",
+        )
+    return name

@@ -1,0 +1,254 @@
+"""Typed input and output: encode, key, put; get, decode, verify the id.
+
+The one place where keys and bytes of a Backend become the store's objects and where its errors
+become the store's words: an object that a ref or the index leads to and that is absent is a
+MissingObjectError, never a NotFoundError. Stands on `layout`, `format` and `backends`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from chunkstore import layout
+from chunkstore.backends.base import (
+    Backend,
+    Buffer,
+    CreateOnly,
+    Fetched,
+    ReplaceIf,
+)
+from chunkstore.errors import (
+    BackendError,
+    ConditionFailedError,
+    CorruptObjectError,
+    KeyAbsentError,
+    MissingObjectError,
+    NotFoundError,
+)
+from chunkstore.format.config import Config, decode_config, encode_config
+from chunkstore.format.gc import IDLE, GcState, decode_condemned, decode_gc_state
+from chunkstore.format.manifest import Manifest, PackHint, decode_manifest, encode_manifest
+from chunkstore.format.pack import PackDirectory, decode_directory
+from chunkstore.format.ref import Ref, decode_ref, encode_ref
+from chunkstore.ids import ManifestId, PackId, SegmentId, content_hash
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRef:
+    """A ref and the version of the object that held it, for the next compare-and-swap."""
+
+    ref: Ref
+    version: str
+
+
+class Objects:
+    """The typed objects of one store on one backend. Thread-safe as the backend is."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    # config
+
+    def read_config(self) -> Config:
+        """Return the store's config.
+
+        Raises:
+            NotFoundError: there is no store at this address.
+            CorruptObjectError, UnsupportedFormatError: as the decoder.
+        """
+        try:
+            fetched = self.backend.get(layout.CONFIG)
+        except KeyAbsentError as error:
+            raise NotFoundError(
+                f"no store at {self.backend.url}",
+                hint="check the address, or create one with 'chunkstore init'",
+            ) from error
+        return decode_config(fetched.data, layout.CONFIG)
+
+    def create_config(self, config: Config) -> bool:
+        """Write the config of a new store; False where another was there first.
+
+        After a lost answer the bytes read back decide.
+        """
+        data = encode_config(config)
+        try:
+            self.backend.put(layout.CONFIG, [data], CreateOnly())
+        except ConditionFailedError:
+            return self.backend.get(layout.CONFIG).data == data
+        return True
+
+    # packs
+
+    def put_pack(self, pack: PackId, data: Sequence[Buffer]) -> None:
+        """Store a pack durably; calling it twice is fine."""
+        self._put_immutable(layout.pack_key(pack), data)
+
+    def read_directory(self, hint: PackHint) -> PackDirectory:
+        """Return the directory of a pack, read with one exact range.
+
+        Raises:
+            MissingObjectError: the pack is gone.
+            CorruptObjectError: the directory is damaged.
+        """
+        key = layout.pack_key(hint.pack_id)
+        tail = self._promised(key, (hint.directory_offset, hint.length)).data
+        return decode_directory(tail, hint.directory_offset, key)
+
+    def read_pack(self, pack: PackId, start: int, end: int) -> bytes:
+        """Return the pack's bytes from `start` to `end`, unverified.
+
+        Raises:
+            MissingObjectError: the pack is gone.
+        """
+        return self._promised(layout.pack_key(pack), (start, end)).data
+
+    def pack_length(self, pack: PackId) -> int | None:
+        """Return the stored bytes of a pack, or None where it is not there."""
+        try:
+            return self.backend.head(layout.pack_key(pack)).length
+        except KeyAbsentError:
+            return None
+
+    def list_packs(self) -> Iterator[tuple[PackId, int]]:
+        """Yield every pack and its stored bytes."""
+        for info in self.backend.list(layout.PACKS):
+            pack = layout.pack_of(info.key)
+            if pack is not None:
+                yield pack, info.length
+
+    # index segments
+
+    def put_segment(self, data: bytes) -> SegmentId:
+        """Store an index segment and return its id."""
+        segment = SegmentId(content_hash([data]))
+        self._put_immutable(layout.segment_key(segment), [data])
+        return segment
+
+    def get_segment(self, segment: SegmentId) -> bytes | None:
+        """Return the bytes of a segment, their id verified, or None where it is gone.
+
+        Segments are replaced by compaction, so one that was listed may be gone a moment later.
+
+        Raises:
+            CorruptObjectError: the bytes do not have that id.
+        """
+        key = layout.segment_key(segment)
+        try:
+            data = self.backend.get(key).data
+        except KeyAbsentError:
+            return None
+        _check_id(data, segment, key)
+        return data
+
+    def list_segments(self) -> dict[SegmentId, int]:
+        """Return every index segment with its stored bytes."""
+        found = ((layout.segment_of(i.key), i.length) for i in self.backend.list(layout.INDEX))
+        return {segment: length for segment, length in found if segment is not None}
+
+    def delete_segments(self, segments: Sequence[SegmentId]) -> None:
+        """Delete segments; those already gone are fine."""
+        self.backend.delete([layout.segment_key(segment) for segment in segments])
+
+    # manifests
+
+    def put_manifest(self, manifest: Manifest) -> tuple[ManifestId, int]:
+        """Store a manifest; return its id and its stored bytes."""
+        data = encode_manifest(manifest)
+        identifier = ManifestId(content_hash([data]))
+        self._put_immutable(layout.manifest_key(identifier), [data])
+        return identifier, len(data)
+
+    def get_manifest(self, manifest: ManifestId) -> Manifest:
+        """Return a manifest that a ref names, its id verified.
+
+        Raises:
+            MissingObjectError: it is gone.
+            CorruptObjectError: the bytes do not have that id or are no manifest.
+        """
+        key = layout.manifest_key(manifest)
+        data = self._promised(key).data
+        _check_id(data, manifest, key)
+        return decode_manifest(data, key)
+
+    # refs
+
+    def get_ref(self, dataset: str) -> StoredRef | None:
+        """Return a dataset's ref, or None where there is none.
+
+        Raises:
+            CorruptObjectError: the object is no ref, or another dataset's.
+        """
+        key = layout.ref_key(dataset)
+        try:
+            fetched = self.backend.get(key)
+        except KeyAbsentError:
+            return None
+        ref = decode_ref(fetched.data, key)
+        if ref.dataset != dataset:
+            raise CorruptObjectError(
+                f"corrupt object {key}: it is the ref of {ref.dataset!r}", key=key
+            )
+        return StoredRef(ref, fetched.version)
+
+    def put_ref(self, ref: Ref, replaces: str | None) -> str:
+        """Write a ref in place of the version `replaces`, or newly; return the new version.
+
+        Raises:
+            ConditionFailedError: another was there first, or this very write after a lost
+                answer: read back and look for the nonce.
+        """
+        mode = CreateOnly() if replaces is None else ReplaceIf(replaces)
+        return self.backend.put(layout.ref_key(ref.dataset), [encode_ref(ref)], mode)
+
+    def list_datasets(self) -> Iterator[str]:
+        """Yield the names of all datasets that have a ref."""
+        for info in self.backend.list(layout.REFS):
+            name = layout.dataset_of(info.key)
+            if name is not None:
+                yield name
+
+    # the collector's state
+
+    def read_gc_state(self) -> GcState:
+        """Return what `gc/current` says; idle where it is absent."""
+        try:
+            fetched = self.backend.get(layout.GC_CURRENT)
+        except KeyAbsentError:
+            return IDLE
+        return decode_gc_state(fetched.data, layout.GC_CURRENT)
+
+    def read_condemned(self, state: GcState) -> frozenset[PackId]:
+        """Return the packs that the collector has condemned in `state`."""
+        if not state.condemned:
+            return frozenset()
+        return decode_condemned(self._promised(state.condemned).data, state.condemned)
+
+    def _promised(self, key: str, byte_range: tuple[int, int] | None = None) -> Fetched:
+        try:
+            return self.backend.get(key, byte_range)
+        except KeyAbsentError as error:
+            raise MissingObjectError(f"missing object {key}", key=key) from error
+
+    def _put_immutable(self, key: str, data: Sequence[Buffer]) -> None:
+        """Put an object named by its content.
+
+        Under that key nothing else can stand, so an object of the same length that is already
+        there is this one, put by a request whose answer was lost.
+        """
+        try:
+            self.backend.put(key, data, CreateOnly())
+        except ConditionFailedError as error:
+            length = sum(memoryview(buffer).nbytes for buffer in data)
+            found = self.backend.head(key).length
+            if found != length:
+                raise BackendError(
+                    f"{key} is already there with {found} bytes instead of {length}",
+                    operation="put",
+                    key=key,
+                ) from error
+
+
+def _check_id(data: bytes, identifier: bytes, key: str) -> None:
+    if content_hash([data]) != identifier:
+        raise CorruptObjectError(f"corrupt object {key}: its bytes do not have that id", key=key)

@@ -1,0 +1,98 @@
+"""Entries in, pages and the root of the manifest out.
+
+Takes the entries of a new version in order and makes pages of them, in constant memory but for
+the list of pages. Neighbours: `writer` gives the entries and stores what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chunkstore.errors import InvalidInputError
+from chunkstore.format.document import encode_document
+from chunkstore.format.manifest import INLINE_PAGES, PAGE, Entry, encode_entry, ends_page
+from chunkstore.format.path import PathOrder
+from chunkstore.ids import ChunkId, ChunkKind, chunk_id
+from chunkstore.limits import MAX_PAGE_LENGTH, MAX_VERSION_FILES
+
+_SPARE = 64  # bytes of a page that are not entries
+
+
+@dataclass(slots=True)
+class Page:
+    """A finished page: `data` is dropped when it was stored outside the root."""
+
+    page_id: ChunkId
+    first_path: str
+    entries: int
+    places: set[int]
+    data: bytes | None
+
+
+@dataclass(slots=True)
+class _OpenPage:
+    entries: list[list[object]] = field(default_factory=list)
+    length: int = 0
+    places: set[int] = field(default_factory=set)
+
+
+class Pager:
+    """Makes the pages of one version."""
+
+    def __init__(self, put_page: Callable[[ChunkId, bytes], int]) -> None:
+        """`put_page` stores a page chunk and returns its place, a number as entries have them."""
+        self._put_page = put_page
+        self._order = PathOrder()
+        self._open = _OpenPage()
+        self._inline_length = 0
+        self._stored = 0  # pages that are stored outside the root
+        self.pages: list[Page] = []
+        self.files = 0
+        self.size = 0
+
+    def add(self, entry: Entry, places: set[int] | frozenset[int]) -> None:
+        """Append an entry whose chunks lie at `places`.
+
+        Raises:
+            InvalidInputError: the version cannot hold it: not in order, below a file, too many.
+        """
+        problem = self._order.problem(entry.path)
+        if problem:
+            raise InvalidInputError(f"cannot take {entry.path!r}: {problem}")
+        if self.files == MAX_VERSION_FILES:
+            raise InvalidInputError(f"more than {MAX_VERSION_FILES} files in one version")
+        values = encode_entry(entry)
+        length = len(encode_document(PAGE, values))
+        if self._open.length + length + _SPARE > MAX_PAGE_LENGTH:
+            self._close()
+        page = self._open
+        page.entries.append(values)
+        page.length += length
+        page.places |= places
+        self.files += 1
+        self.size += entry.size
+        if ends_page(entry, length):
+            self._close()
+
+    def finish(self) -> None:
+        """End the last page."""
+        self._close()
+
+    def _close(self) -> None:
+        page, self._open = self._open, _OpenPage()
+        if not page.entries:
+            return
+        data = encode_document(PAGE, page.entries)
+        first_path = page.entries[0][0]
+        assert isinstance(first_path, str)
+        self.pages.append(
+            Page(chunk_id(ChunkKind.PAGE, data), first_path, len(page.entries), page.places, data)
+        )
+        self._inline_length += len(data)
+        if self._inline_length > INLINE_PAGES:
+            for done in self.pages[self._stored :]:
+                assert done.data is not None
+                done.places.add(self._put_page(done.page_id, done.data))
+                done.data = None
+            self._stored = len(self.pages)

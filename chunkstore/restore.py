@@ -1,0 +1,441 @@
+"""Pull: a version, or part of it, becomes files of a folder; only what is missing is fetched.
+
+The caller's thread goes through the entries, looks at what the target has, and gathers the missing
+chunks into batches; workers fetch spans, verify and write each chunk to every place that
+needs it. A file is written under a part name and renamed when it is complete. Neighbours:
+`reader` gives the bytes, `target` and `seeds` know the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from chunkstore.chunker import Chunker
+from chunkstore.entries import entries_below
+from chunkstore.errors import CorruptObjectError, FilesystemError
+from chunkstore.events import Action, Item, Progress, ProgressCallback
+from chunkstore.filters import EVERYTHING, PathFilter
+from chunkstore.format.blob import Blob
+from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
+from chunkstore.ids import ID_SIZE, ChunkKind
+from chunkstore.reader import Reader, Span, Wanted
+from chunkstore.restored_file import RestoredFile
+from chunkstore.seeds import SeedFile, hash_file, rows_in_place
+from chunkstore.target import ObstacleError, Target, link_leads_out
+from chunkstore.values import PullStats
+from chunkstore.walk import Found, walk
+
+LinkPolicy: TypeAlias = Literal["none", "inside", "all"]
+
+_BATCH_SIZE: Final = 32 * 1024 * 1024
+_BATCH_CHUNKS: Final = 4096
+_BATCH_FILES: Final = 2048
+_WORKERS: Final = 4
+_PROGRESS_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions:
+    """What the caller of a pull may choose; see `Store.pull`."""
+
+    path: str = ""
+    paths: PathFilter = EVERYTHING
+    delete: bool = False
+    links: LinkPolicy = "inside"
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Missing chunks: each id once, with all the places where it belongs."""
+
+    rows: dict[bytes, int] = field(default_factory=dict)
+    places: list[list[tuple[RestoredFile, int, int]]] = field(default_factory=list)
+    hints: dict[PackHint, None] = field(default_factory=dict)
+    files: int = 0
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        return (
+            self.size >= _BATCH_SIZE
+            or len(self.rows) >= _BATCH_CHUNKS
+            or self.files >= _BATCH_FILES
+        )
+
+
+class Restore:
+    """One pull."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        manifest: Manifest,
+        chunker: Chunker,
+        root: str,
+        options: PullOptions,
+        progress: ProgressCallback,
+    ) -> None:
+        self._reader = reader
+        self._manifest = manifest
+        self._chunker = chunker
+        self._options = options
+        self._progress = progress
+        self._root = root
+        self._rename: str | None = None  # the single file's name in the target
+        self._target: Target | None = None
+        self._links: list[Entry] = []
+        self._batch = _Batch()
+        self._running: deque[list[Future[None]]] = deque()
+        self._finished: deque[Item] = deque()
+        self._lock = threading.Lock()
+        self._open: set[RestoredFile] = set()
+        self._told_at = 0.0
+        self._files = self._size = self._deleted = 0
+        self._done_files = 0
+        self._reused = self._written = self._fetched = 0
+        self.left_out: list[tuple[str, str]] = []
+
+    def fetched(self, length: int) -> None:
+        """Count stored bytes that the reader fetched."""
+        with self._lock:
+            self._fetched += length
+
+    def run(self) -> PullStats:
+        """Restore everything that was asked for.
+
+        Raises:
+            FilesystemError: the target cannot be written; parts of files are removed.
+            IntegrityError, BackendError: the store failed; parts of files stay for the next pull.
+        """
+        started = time.monotonic()
+        entries = self._entries()
+        first = next(entries, None)
+        self._aim(first[0] if first else None)
+        exists = os.path.isdir(self._root)
+        self._pool = ThreadPoolExecutor(_WORKERS, "chunkstore-pull")
+        try:
+            if exists or not self._options.dry_run:
+                self._target = Target(
+                    self._root, create=not self._options.dry_run, clear=self._clears
+                )
+            if first:
+                self._restore(*first)
+                for entry, hints in entries:
+                    self._restore(entry, hints)
+            self._flush()
+            while self._running:
+                self._settle()
+            self._make_links()
+            if self._options.delete:
+                self._delete()
+        except FilesystemError:
+            self._drop_parts(remove=True)
+            raise
+        except BaseException:
+            self._drop_parts(remove=False)
+            raise
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            if self._target:
+                self._target.close()
+        self._tell(force=True)
+        return PullStats(
+            files=self._files,
+            size=self._size,
+            fetched_bytes=self._fetched,
+            reused_bytes=self._reused,
+            written_bytes=self._written,
+            deleted=self._deleted,
+            seconds=time.monotonic() - started,
+        )
+
+    @property
+    def _clears(self) -> bool:
+        return self._options.delete and not self._options.dry_run
+
+    def _entries(self) -> Iterator[tuple[Entry, list[PackHint]]]:
+        paths = self._options.paths
+        for entry, hints in entries_below(self._reader, self._manifest, self._options.path):
+            if paths.takes_all or paths.takes(entry.path):
+                yield entry, hints
+
+    def _aim(self, first: Entry | None) -> None:
+        """Find the target folder: for a single file that was asked for, the file's own folder.
+
+        As with `cp`, a single file goes into a target that is a folder, else it gets the
+        target's name.
+        """
+        path = self._options.path
+        if first is None or first.path != path or not path:
+            return
+        if os.path.isdir(self._root):
+            self._rename = path.rpartition("/")[2]
+        else:
+            self._root, self._rename = os.path.split(os.path.abspath(self._root))
+
+    def _place(self, entry: Entry) -> str:
+        """Return where in the target an entry goes."""
+        if self._rename is not None:
+            return self._rename
+        prefix = self._options.path
+        return entry.path[len(prefix) + 1 :] if prefix else entry.path
+
+    # one entry
+
+    def _restore(self, entry: Entry, hints: Sequence[PackHint]) -> None:
+        self._files += 1
+        self._size += entry.size
+        if entry.kind == EntryKind.LINK:
+            self._links.append(entry)
+            return
+        try:
+            if entry.kind == EntryKind.FOLDER:
+                if self._target and not self._options.dry_run:
+                    self._target.folder(self._place(entry).rstrip("/"))
+                self._done(entry, "restored")
+            else:
+                self._file(entry, hints)
+        except ObstacleError as error:
+            self._leave_out(entry, str(error))
+        self._tell()
+
+    def _file(self, entry: Entry, hints: Sequence[PackHint]) -> None:
+        above, _, name = self._place(entry).rpartition("/")
+        file = RestoredFile(entry, name, self._target if not self._options.dry_run else None)
+        seed: int | None = None
+        if self._target and (not self._options.dry_run or self._has_folder(above)):
+            folder = self._target.folder(above)
+            status = self._target.status(folder, name)
+            self._target.make_way(folder, name, status)
+            if status and stat.S_ISREG(status.st_mode):
+                with self._target.failures(entry.path):
+                    seed = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder.handle)
+            file.folder = folder.hold()
+        try:
+            if seed is not None and self._is_same(entry, seed):
+                file.refresh(seed)
+                self._reused += entry.size
+                self._done(entry, "reused")
+                file.release()
+                return
+            self._gather(file, hints, seed)
+        finally:
+            if seed is not None:
+                os.close(seed)
+
+    def _has_folder(self, path: str) -> bool:
+        return os.path.isdir(os.path.join(self._root, path))
+
+    def _is_same(self, entry: Entry, handle: int) -> bool:
+        if os.fstat(handle).st_size != entry.size:
+            return False
+        return hash_file(handle) == entry.file_hash
+
+    def _gather(self, file: RestoredFile, hints: Sequence[PackHint], seed: int | None) -> None:
+        """Find which chunks of a file are missing and put them into the batch."""
+        with self._lock:
+            self._open.add(file)
+        file.on_complete = self._complete
+        self._batch.files += 1
+        resumed = file.resume()
+        old = SeedFile(seed, self._chunker) if seed is not None and file.entry.size else None
+        base = 0
+        for blob in self._reader.lists(file.entry.blob, hints):
+            have = set(rows_in_place(file.handle, blob, base)) if resumed else set()
+            self._reused += sum(blob.size_array()[list(have)].tolist()) if have else 0
+            if old:
+                have |= self._copy(old, file, blob, base, have)
+            self._want(file, blob, base, have, hints)
+            base += blob.size
+        if base != file.entry.size:
+            raise CorruptObjectError(f"{file.entry.path}: chunks of {base} bytes in all")
+        file.seal()
+
+    def _copy(
+        self, old: SeedFile, file: RestoredFile, blob: Blob, base: int, have: set[int]
+    ) -> set[int]:
+        """Copy chunks that the older file has; return their rows."""
+        sizes = blob.size_array()
+        ends = sizes.cumsum()
+        copied: set[int] = set()
+        for row, offset in old.find(blob):
+            if row in have:
+                continue
+            data = old.read(offset, int(sizes[row]))
+            if file.write_checked(
+                data, base + int(ends[row] - sizes[row]), blob.ids[row * 32 : row * 32 + 32]
+            ):
+                copied.add(row)
+                self._reused += len(data)
+        return copied
+
+    def _want(
+        self,
+        file: RestoredFile,
+        blob: Blob,
+        base: int,
+        have: set[int],
+        hints: Sequence[PackHint],
+    ) -> None:
+        at = base
+        for row, size in enumerate(blob.size_array().tolist()):
+            if row not in have:
+                if self._batch.full:
+                    self._flush()
+                batch = self._batch
+                identifier = blob.ids[row * ID_SIZE : (row + 1) * ID_SIZE]
+                number = batch.rows.setdefault(identifier, len(batch.rows))
+                if number == len(batch.places):
+                    batch.places.append([])
+                    batch.size += size
+                batch.places[number].append((file, at, size))
+                batch.hints.update(dict.fromkeys(hints))
+                file.expect()
+            at += size
+
+    # batches
+
+    def _flush(self) -> None:
+        """Send the batch to the workers; at most two are under way."""
+        batch, self._batch = self._batch, _Batch()
+        if not batch.rows:
+            return
+        wanted = Wanted(ChunkKind.DATA, b"".join(batch.rows), tuple(batch.hints))
+        spans = self._reader.plan(wanted)
+        if self._options.dry_run:
+            self._fetched += sum(f.length for span in spans for f in span.frames)
+            for places in batch.places:
+                for file, _, size in places:
+                    self._written += size
+                    file.received()
+            return
+        self._running.append(
+            [self._pool.submit(self._fetch, span, wanted, batch.places) for span in spans]
+        )
+        while len(self._running) > 1:
+            self._settle()
+
+    def _settle(self) -> None:
+        for future in self._running.popleft():
+            future.result()
+            self._tell()
+
+    def _fetch(
+        self, span: Span, wanted: Wanted, places: list[list[tuple[RestoredFile, int, int]]]
+    ) -> None:
+        """Fetch a span and write its chunks wherever they belong; runs in a worker."""
+        written = 0
+        for row, data in self._reader.read(span, wanted):
+            for file, offset, size in places[row]:
+                if len(data) != size:
+                    raise CorruptObjectError(
+                        f"{file.entry.path}: chunk {wanted.id(row).hex()} has {len(data)} bytes, "
+                        f"the manifest says {size}"
+                    )
+                file.write(data, offset)
+                file.received()
+                written += size
+        with self._lock:
+            self._written += written
+
+    def _complete(self, file: RestoredFile) -> None:
+        """Take note of a finished file; called in any thread."""
+        with self._lock:
+            self._open.discard(file)
+        action: Action = "reused" if file.resumed else "restored"
+        self._finished.append(Item(action=action, path=file.entry.path, size=file.entry.size))
+
+    def _drop_parts(self, *, remove: bool) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for file in list(self._open):
+            with contextlib.suppress(FilesystemError):  # the first failure is the one to tell
+                file.abandon(remove=remove)
+
+    # links and deletions
+
+    def _make_links(self) -> None:
+        for entry in self._links:
+            place = self._place(entry)
+            if self._options.links == "none":
+                self._leave_out(entry, "links are left out by --links none")
+            elif self._options.links == "inside" and link_leads_out(place, entry.target):
+                self._leave_out(entry, f"the link leads out, to {entry.target!r}")
+            elif self._options.dry_run or self._target is None:
+                self._done(entry, "restored")
+            else:
+                self._link(self._target, entry, place)
+
+    def _link(self, target: Target, entry: Entry, place: str) -> None:
+        above, _, name = place.rpartition("/")
+        try:
+            folder = target.folder(above)
+            status = target.status(folder, name)
+            if status and stat.S_ISLNK(status.st_mode):
+                with target.failures(place):
+                    if os.readlink(name, dir_fd=folder.handle) == entry.target:
+                        self._done(entry, "reused")
+                        return
+            target.make_way(folder, name, status)
+            target.link(folder, name, entry.target)
+            self._done(entry, "restored")
+        except ObstacleError as error:
+            self._leave_out(entry, str(error))
+
+    def _delete(self) -> None:
+        """Remove what the version has not, as far as the filter takes it."""
+        if not os.path.isdir(self._root) or self._rename is not None:
+            return
+        wanted = (self._place(entry) for entry, _ in self._entries())
+        path = next(wanted, None)
+        doomed: list[tuple[str, int]] = []
+        for found in walk(self._root, PathFilter(), parts=True):
+            while path is not None and path.encode() < found.path.encode():
+                path = next(wanted, None)
+            if isinstance(found, Found) and found.path != path:
+                full = f"{self._options.path}/{found.path}" if self._options.path else found.path
+                if self._options.paths.takes(full):
+                    doomed.append((found.path, 0))
+        for gone, size in doomed:
+            if not self._options.dry_run and self._target:
+                self._target.remove(gone)
+            self._deleted += 1
+            self._progress(Item(action="removed", path=gone, size=size))
+
+    # events
+
+    def _done(self, entry: Entry, action: Action) -> None:
+        self._finished.append(Item(action=action, path=entry.path, size=entry.size))
+
+    def _leave_out(self, entry: Entry, reason: str) -> None:
+        self.left_out.append((entry.path, reason))
+        self._progress(Item(action="left out", path=entry.path, size=entry.size, reason=reason))
+
+    def _tell(self, *, force: bool = False) -> None:
+        while self._finished:
+            item = self._finished.popleft()
+            self._done_files += 1
+            self._progress(item)
+        now = time.monotonic()
+        if force or now - self._told_at >= _PROGRESS_SECONDS:
+            self._told_at = now
+            self._progress(
+                Progress(
+                    done_bytes=self._reused + self._written,
+                    total_bytes=None
+                    if self._options.path or not self._options.paths.takes_all
+                    else self._manifest.size,
+                    moved_bytes=self._fetched,
+                    done_files=self._done_files,
+                    total_files=self._manifest.files,
+                )
+            )

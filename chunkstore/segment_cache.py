@@ -1,0 +1,81 @@
+"""A local cache of index segments, mapped into memory; may be deleted at any time.
+
+One folder a store, one file a segment, named by its id. Segments never change, so a file that
+has the right length is right; it was checked before it was written. A cache that cannot be
+written costs speed, never correctness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import secrets
+from collections.abc import Container
+from typing import Final
+
+from chunkstore.ids import SegmentId
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BOUND: Final = 4 * 1024**3
+"""Bytes of segments that are kept for one store."""
+
+
+class SegmentCache:
+    """Cached segments of one store in `folder`; None keeps nothing between processes."""
+
+    def __init__(self, folder: str | None, *, bound: int = DEFAULT_BOUND) -> None:
+        self._folder = folder
+        self._bound = bound
+
+    def get(self, segment: SegmentId, length: int | None) -> memoryview | None:
+        """Return the mapped bytes of a cached segment, or None; `length` None takes any."""
+        if self._folder is None:
+            return None
+        try:
+            with open(self._path(segment), "rb") as file:
+                found = os.fstat(file.fileno()).st_size
+                if found == 0 or length not in (None, found):
+                    return None
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except OSError:
+            return None
+
+    def put(self, segment: SegmentId, data: bytes) -> memoryview:
+        """Keep a segment that was checked; return its bytes, mapped where that is possible."""
+        if self._folder is None:
+            return memoryview(data)
+        path = self._path(segment)
+        temporary = f"{path}.{secrets.token_hex(8)}.tmp"
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except OSError as error:
+            log.warning("cannot keep an index segment in %s: %s", self._folder, error)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        return self.get(segment, len(data)) or memoryview(data)
+
+    def trim(self, wanted: Container[str]) -> None:
+        """Drop files whose names are not in `wanted`, then the oldest ones over the bound."""
+        if self._folder is None:
+            return
+        try:
+            with os.scandir(self._folder) as entries:
+                files = [(entry.stat().st_mtime, entry.stat().st_size, entry) for entry in entries]
+        except OSError:
+            return
+        total = 0
+        for _, size, entry in sorted(files, key=lambda file: file[0], reverse=True):
+            total += size
+            if entry.name not in wanted or total > self._bound:
+                with contextlib.suppress(OSError):  # another process may trim at the same time
+                    os.unlink(entry.path)
+
+    def _path(self, segment: SegmentId) -> str:
+        assert self._folder is not None
+        return os.path.join(self._folder, segment.hex())

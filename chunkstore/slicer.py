@@ -1,0 +1,306 @@
+"""Files in, batches of chunks out: reads the user's files and cuts them.
+
+Runs in a thread of its own, a few batches ahead of the writer. Files that have not changed since
+the parent version are not read: their entries are taken over, provided that the index still
+has their chunks. Neighbours: `walk` finds the files, `filestate` says which have changed,
+`parent` has the version before, `writer` takes the batches.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias
+
+from blake3 import blake3
+
+from chunkstore.chunker import WINDOW_SIZE, Chunker
+from chunkstore.errors import FilesystemError
+from chunkstore.filestate import FileState, FileStates, state_of
+from chunkstore.format.manifest import Entry, EntryKind
+from chunkstore.ids import NO_HASH, FileHash
+from chunkstore.parent import ParentVersion
+from chunkstore.walk import Found, LeftOut
+
+BATCH_SIZE: Final = WINDOW_SIZE
+BATCH_FILES: Final = 1024
+
+_ATTEMPTS: Final = 3
+
+
+@dataclass(slots=True)
+class SourceFile:
+    """One file on its way into the store.
+
+    Attributes:
+        path: its path in the version.
+        before: its entry in the parent version, if it has one.
+        executable: whether its x bit is set.
+        mtime_ns: its modification time.
+        state: what the file system said of it, None for a stream.
+        file_hash: the hash of the whole file, known with its last piece.
+    """
+
+    path: str
+    before: Entry | None
+    executable: bool = False
+    mtime_ns: int = 0
+    state: FileState | None = None
+    file_hash: FileHash = NO_HASH
+
+
+@dataclass(slots=True)
+class Piece:
+    """Consecutive chunks of one file: `chunks[start:end]` of the batch.
+
+    Attributes:
+        file: whose they are.
+        start: number of its first chunk in the batch.
+        end: number after its last chunk.
+        first: the file begins here; what was seen of it before is void.
+        last: the file ends here.
+    """
+
+    file: SourceFile
+    start: int
+    end: int
+    first: bool
+    last: bool
+
+
+@dataclass(slots=True)
+class Ready:
+    """An entry that needs no data: a link, an empty folder, an unchanged file.
+
+    Attributes:
+        entry: the entry of the new version.
+        before: the parent version's entry at the same path.
+        state: the file's state where it is an unchanged file.
+        packs: numbers of the packs that hold its chunks.
+    """
+
+    entry: Entry
+    before: Entry | None
+    state: FileState | None = None
+    packs: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Gone:
+    """An entry of the parent version that the new one has not."""
+
+    entry: Entry
+
+
+Step: TypeAlias = Piece | Ready | Gone | LeftOut
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some steps of a push in the order of paths, with the chunks that they need."""
+
+    steps: list[Step] = field(default_factory=list)
+    chunks: list[memoryview] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time for the next batch."""
+        return self.size >= BATCH_SIZE or len(self.steps) >= BATCH_FILES
+
+
+class Readable(Protocol):
+    """Anything that gives bytes when it is asked for some."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+
+
+class Slicer:
+    """Cuts files into batches."""
+
+    def __init__(
+        self,
+        chunker: Chunker,
+        parent: ParentVersion,
+        states: FileStates,
+        emit: Callable[[Batch], None],
+    ) -> None:
+        """`emit` takes each batch; it may block, and what it raises ends the slicing."""
+        self._chunker = chunker
+        self._parent = parent
+        self._states = states
+        self._emit = emit
+        self._batch = Batch()
+
+    def slice_folder(self, found: Iterator[Found | LeftOut]) -> None:
+        """Cut everything that a walk found."""
+        for item in found:
+            if isinstance(item, LeftOut):
+                self._step(item)
+                continue
+            before = self._before(item.path)
+            if item.kind == EntryKind.FILE:
+                self._file(item, before)
+            else:
+                entry = Entry(item.path, item.kind, target=item.target)
+                self._step(Ready(entry, before))
+        self._finish()
+
+    def slice_file(self, item: Found) -> None:
+        """Cut one file, which is the whole version."""
+        self._file(item, self._before(item.path))
+        self._finish()
+
+    def slice_stream(self, stream: Readable, path: str, mtime_ns: int) -> None:
+        """Cut what a stream gives until it ends, which is the whole version."""
+        file = SourceFile(path, self._before(path), mtime_ns=mtime_ns)
+        self._cut(file, fill_from(stream))
+        self._finish()
+
+    def _finish(self) -> None:
+        for entry in self._parent.rest():
+            self._step(Gone(entry))
+        if self._batch.steps:
+            self._emit(self._batch)
+
+    def _before(self, path: str) -> Entry | None:
+        return self._parent.seek(path, lambda entry: self._step(Gone(entry)))
+
+    def _step(self, step: Step) -> None:
+        self._batch.steps.append(step)
+        if self._batch.full:
+            self._emit(self._batch)
+            self._batch = Batch()
+
+    def _file(self, item: Found, before: Entry | None) -> None:
+        try:
+            for _ in range(_ATTEMPTS):
+                if self._read(item, before):
+                    return
+        except OSError as error:
+            reason = "it vanished" if error.errno == errno.ENOENT else str(error.strerror or error)
+            self._step(LeftOut(item.path, reason, unreadable=True))
+            return
+        self._step(LeftOut(item.path, "it changes while it is being read", unreadable=True))
+
+    def _read(self, item: Found, before: Entry | None) -> bool:
+        """Take over or cut one file; False where it changed meanwhile.
+
+        Nothing but a regular file is opened for reading, even where one was replaced by a pipe
+        after the walk had seen it.
+        """
+        if before is not None and self._unchanged(item, before):
+            return True
+        handle = os.open(item.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "it is no longer a regular file")
+            state = state_of(status)
+            file = SourceFile(
+                item.path,
+                before,
+                executable=bool(status.st_mode & 0o100),
+                mtime_ns=status.st_mtime_ns,
+                state=state,
+            )
+            return self._cut(
+                file,
+                lambda buffer: os.readv(handle, [buffer]),
+                window=min(status.st_size + 1, WINDOW_SIZE),
+                settled=lambda: state_of(os.fstat(handle)) == state,
+            )
+        finally:
+            os.close(handle)
+
+    def _unchanged(self, item: Found, before: Entry) -> bool:
+        status = os.stat(item.location, follow_symlinks=False)
+        state = state_of(status)
+        known = self._states.hash_of(item.path, state)
+        if (
+            known is None
+            or known != before.file_hash
+            or state.size != before.size
+            or bool(status.st_mode & 0o100) != before.executable
+        ):
+            return False
+        packs = self._parent.packs_of(before)
+        if packs is None:
+            return False
+        self._step(Ready(before, before, state, packs))
+        return True
+
+    def _cut(
+        self,
+        file: SourceFile,
+        readinto: Callable[[memoryview], int],
+        *,
+        window: int = WINDOW_SIZE,
+        settled: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Cut all that `readinto` gives until it fills less than it was offered.
+
+        Returns False, before the file's last piece is emitted, where it was not `settled`: it
+        changed since it was opened.
+        """
+        hasher = None
+        carry = memoryview(b"")
+        size, first, last = 0, True, False
+        while not last:
+            buffer = memoryview(bytearray(len(carry) + window))
+            buffer[: len(carry)] = carry
+            filled = readinto(buffer[len(carry) :])
+            size += filled
+            last = filled < window
+            data = buffer[: len(carry) + filled]
+            if last and not (settled() and (file.state is None or file.state.size == size)):
+                return False
+            if not (first and last):  # a file in one piece is hashed by a worker
+                hasher = hasher or blake3()
+                hasher.update(data[len(carry) :])
+            sizes = self._chunker.cut(data, final=last)
+            if last and hasher is not None:
+                file.file_hash = FileHash(hasher.digest())
+            self._piece(file, data, sizes, first=first, last=last)
+            carry, first = data[sum(sizes) :], False
+        return True
+
+    def _piece(
+        self, file: SourceFile, data: memoryview, sizes: list[int], *, first: bool, last: bool
+    ) -> None:
+        batch = self._batch
+        start, at = len(batch.chunks), 0
+        for size in sizes:
+            batch.chunks.append(data[at : at + size])
+            at += size
+        batch.size += at
+        self._step(Piece(file, start, len(batch.chunks), first, last))
+
+
+def fill_from(stream: Readable) -> Callable[[memoryview], int]:
+    """Return a function that fills a buffer from `stream`, short only where the stream ends.
+
+    Pipes and sockets give what they have; a short read of them is no end.
+
+    Raises (when called):
+        FilesystemError: the stream cannot be read, or does not give bytes.
+    """
+
+    def readinto(buffer: memoryview) -> int:
+        filled = 0
+        while filled < len(buffer):
+            try:
+                data = stream.read(len(buffer) - filled)
+            except OSError as error:
+                raise FilesystemError(f"the input cannot be read: {error}") from error
+            if not data:
+                break
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
+
+    return readinto

@@ -1,0 +1,147 @@
+"""What is pushed: a folder, a single file or a stream.
+
+Neighbours: `walk` goes through a folder, `slicer` cuts what is found.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import dataclass
+from typing import IO, Final
+
+from chunkstore.errors import FilesystemError, InvalidInputError, NotFoundError
+from chunkstore.filters import PathFilter
+from chunkstore.format.manifest import EntryKind
+from chunkstore.format.path import path_problem
+from chunkstore.slicer import Slicer, fill_from
+from chunkstore.walk import Found, walk
+
+_MOST_ENTRIES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One of folder, file and stream.
+
+    Attributes:
+        location: the real path of a folder or file, None for a stream.
+        file: the single file, or where the stream's bytes shall stand.
+        stream: the stream.
+    """
+
+    location: str | None
+    file: Found | None
+    stream: PeekedStream | None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the source can be read a second time."""
+        return self.stream is None
+
+    def slice(self, slicer: Slicer, paths: PathFilter) -> None:
+        """Have `slicer` cut all of it; `paths` says what of a folder takes part."""
+        if self.stream is not None:
+            assert self.file is not None
+            slicer.slice_stream(self.stream, self.file.path, time.time_ns())
+        elif self.file is not None:
+            slicer.slice_file(self.file)
+        else:
+            assert self.location is not None
+            slicer.slice_folder(walk(self.location, paths))
+
+    def size_below(self, bound: int, paths: PathFilter) -> int | None:
+        """Return the bytes of the source, or None where they are not known to be under `bound`.
+
+        Looks at no more than the first thousand entries of a folder, and reads no more of a
+        stream than `bound`.
+        """
+        if self.stream is not None:
+            return self.stream.size_below(bound)
+        if self.file is not None:
+            size = _size(self.file.location)
+            return size if size < bound else None
+        assert self.location is not None
+        size = 0
+        for number, item in enumerate(walk(self.location, paths)):
+            if isinstance(item, Found) and item.kind == EntryKind.FILE:
+                size += _size(item.location)
+            if size >= bound or number >= _MOST_ENTRIES:
+                return None
+        return size
+
+
+def open_source(source: str | os.PathLike[str] | IO[bytes], name: str | None) -> Source:
+    """Return the Source that `source` is; `name` is the path of a file or stream in the version.
+
+    Raises:
+        NotFoundError: there is nothing.
+        FilesystemError: it cannot be looked at.
+        InvalidInputError: neither file nor folder, a name for a folder, none for a stream, or
+            one that no version can hold.
+    """
+    if not isinstance(source, str | os.PathLike):
+        if name is None:
+            raise InvalidInputError(
+                "a stream needs the name of the file that it becomes", hint="give --name PATH"
+            )
+        file = Found(_checked(name), EntryKind.FILE, "")
+        return Source(None, file, PeekedStream(source))
+    location = os.path.realpath(source)
+    try:
+        mode = os.stat(location).st_mode
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no file or folder {os.fspath(source)!r} to push") from error
+    except OSError as error:
+        raise FilesystemError(f"cannot read {os.fspath(source)!r}: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        if name is not None:
+            raise InvalidInputError("a name is given to a file or stream, not to a folder")
+        return Source(location, None, None)
+    if not stat.S_ISREG(mode):
+        raise InvalidInputError(
+            f"{os.fspath(source)!r} is neither a file nor a folder",
+            hint="push a pipe with 'chunkstore push - DATASET --name PATH'",
+        )
+    path = _checked(name or os.path.basename(os.path.abspath(source)))
+    return Source(location, Found(path, EntryKind.FILE, location), None)
+
+
+class PeekedStream:
+    """A stream whose beginning was read ahead, to see whether it is a short one."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._ahead = b""
+        self._ended = False
+
+    def size_below(self, bound: int) -> int | None:
+        """Return how long the rest of the stream is if that is under `bound`, else None."""
+        if not self._ended and len(self._ahead) < bound:
+            buffer = memoryview(bytearray(bound - len(self._ahead)))
+            filled = fill_from(self._stream)(buffer)
+            self._ahead += buffer[:filled]
+            self._ended = filled < len(buffer)
+        return len(self._ahead) if self._ended else None
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+        if self._ahead or self._ended:
+            data, self._ahead = self._ahead[:size], self._ahead[size:]
+            return data
+        return self._stream.read(size)
+
+
+def _size(location: str) -> int:
+    try:
+        return os.stat(location, follow_symlinks=False).st_size
+    except OSError:
+        return 0  # the slicer will meet the same and report it
+
+
+def _checked(name: str) -> str:
+    problem = path_problem(name)
+    if problem:
+        raise InvalidInputError(f"not a path in a version: {name!r}: {problem}")
+    return name

@@ -1,0 +1,499 @@
+"""The facade: create or open a store, push, pull, read, name and drop versions.
+
+All else in the library stands below this module; `inspection` has what only looks.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, TypeAlias
+
+import platformdirs
+
+from chunkstore import inspection, layout, writer
+from chunkstore.address import Address, parse_address
+from chunkstore.backends.base import Backend
+from chunkstore.backends.emulated import CheckThenPutBackend
+from chunkstore.backends.location import S3Options, open_backend
+from chunkstore.chunk_index import ChunkIndex
+from chunkstore.chunker import Chunker
+from chunkstore.creation import check_vacant, single_writer
+from chunkstore.entries import entries_below
+from chunkstore.errors import AlreadyExistsError, NotFoundError
+from chunkstore.events import ProgressCallback, ignore
+from chunkstore.filters import PathFilter
+from chunkstore.format.config import (
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_PACK_LENGTH,
+    SINGLE_WRITER,
+    ChunkerSpec,
+    Config,
+)
+from chunkstore.format.manifest import Entry, EntryKind, Manifest
+from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.inspection import version_of
+from chunkstore.objects import Objects
+from chunkstore.reader import Reader
+from chunkstore.refs import Refs, resolve, with_tag, without_versions
+from chunkstore.restore import LinkPolicy, PullOptions, Restore
+from chunkstore.segment_cache import SegmentCache
+from chunkstore.source import open_source
+from chunkstore.stream import FileContent, StoredFile
+from chunkstore.values import (
+    Change,
+    Dataset,
+    DatasetStat,
+    DoctorCheck,
+    PullResult,
+    PushResult,
+    StatusResult,
+    StoreStat,
+    Version,
+)
+
+StrPath: TypeAlias = str | os.PathLike[str]
+
+DEFAULT_DEADLINE = 300.0
+"""Seconds for which a storage that does not answer is tried again."""
+
+_READ_BUFFER = 256 * 1024
+
+
+class Store:
+    """A store that is open. Use it as a context manager, or call `close`. Thread-safe."""
+
+    def __init__(self, backend: Backend, config: Config, cache_folder: str | None) -> None:
+        """Take an open backend; `Store.open` and `Store.create` are the usual ways."""
+        config.check_readable()
+        if SINGLE_WRITER in config.write_features:
+            backend = CheckThenPutBackend(backend)
+        self._backend = backend
+        self._objects = Objects(backend)
+        self._config = config
+        self._refs = Refs(self._objects)
+        folder = os.path.join(cache_folder, config.store_id.hex()) if cache_folder else None
+        segments = SegmentCache(os.path.join(folder, "index") if folder else None)
+        self._caches = writer.Caches(segments, folder)
+
+    @classmethod
+    def create(
+        cls,
+        url: str,
+        *,
+        chunker: ChunkerSpec | None = None,
+        frame_size: int | None = None,
+        pack_length: int | None = None,
+        s3: S3Options | None = None,
+        cache_folder: StrPath | None = None,
+        deadline: float = DEFAULT_DEADLINE,
+        progress: ProgressCallback = ignore,
+    ) -> Store:
+        """Create a store and open it.
+
+        The storage is probed with racing writers. One that ignores conditional writes gets a
+        store for one writer at a time; a Notice says so.
+
+        Args:
+            url: a folder, or `s3://bucket/prefix?endpoint=...`.
+            chunker: how files are cut, for ever.
+            frame_size: raw bytes that are compressed together, default 1 MiB.
+            pack_length: stored bytes of a pack, default 32 MiB.
+            s3: credentials and settings that do not stand in the URL.
+            cache_folder: where local caches lie; default the user's cache folder.
+            deadline: seconds for which a storage that does not answer is tried again.
+            progress: gets Notices.
+
+        Raises:
+            AlreadyExistsError: there is a store.
+            RefusedError: other things lie there.
+            BackendError: the storage cannot be written.
+        """
+        config = Config(
+            store_id=secrets.token_bytes(16),
+            created_ns=time.time_ns(),
+            chunker=chunker or ChunkerSpec(),
+            frame_size=frame_size or DEFAULT_FRAME_SIZE,
+            pack_length=pack_length or DEFAULT_PACK_LENGTH,
+        )
+        Chunker(config.chunker)  # refuse one that is not installed before anything is written
+        backend = open_backend(url, s3=s3, deadline=deadline)
+        try:
+            check_vacant(backend)
+            capabilities = backend.probe()
+            if not capabilities.many_writers:
+                config = single_writer(config, capabilities.server, progress)
+                backend = CheckThenPutBackend(backend)
+            if not Objects(backend).create_config(config):
+                raise AlreadyExistsError(f"there is already a store at {backend.url}")
+            return cls(backend, config, _cache_folder(cache_folder))
+        except BaseException:
+            backend.close()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        s3: S3Options | None = None,
+        cache_folder: StrPath | None = None,
+        deadline: float = DEFAULT_DEADLINE,
+    ) -> Store:
+        """Open a store; arguments as for `create`.
+
+        Raises:
+            NotFoundError: there is no store.
+            UnsupportedFormatError: it was written by another version of chunkstore.
+            BackendError: the storage does not answer, or refuses.
+        """
+        backend = open_backend(url, s3=s3, deadline=deadline)
+        try:
+            return cls(backend, Objects(backend).read_config(), _cache_folder(cache_folder))
+        except BaseException:
+            backend.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """The store's address, without credentials."""
+        return self._backend.url
+
+    @property
+    def config(self) -> Config:
+        """What the store is."""
+        return self._config
+
+    def close(self) -> None:
+        """Give back connections. Calling it twice is fine."""
+        self._backend.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # data
+
+    def push(
+        self,
+        source: StrPath | IO[bytes],
+        dataset: str,
+        *,
+        message: str = "",
+        tags: Sequence[str] = (),
+        name: str | None = None,
+        expect: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        dry_run: bool = False,
+        skip_unreadable: bool = False,
+        allow_same: bool = False,
+        level: int = 3,
+        progress: ProgressCallback = ignore,
+    ) -> PushResult:
+        """Make the next version of `dataset` from a folder, a file or a stream.
+
+        Sends only chunks that the store lacks. A push that was broken off goes on, when it is
+        called again, from what is stored. When it returns, the version is durable; when it
+        raises, there is no new version (but see `BackendError` below).
+
+        Args:
+            source: a folder, a file, or a stream of bytes.
+            dataset: its name.
+            message: what to say of the version.
+            tags: names for the version.
+            name: path of a file or stream in the version; a stream needs it.
+            expect: the version that must be the latest, "0" for none; else ConflictError.
+            include: patterns, as in gitignore, of what takes part.
+            exclude: patterns of what does not.
+            dry_run: only say what would be done.
+            skip_unreadable: commit without files that cannot be read, naming them.
+            allow_same: make a version even where nothing changed.
+            level: of zstd, 1 to 19.
+            progress: gets Progress, Item and Notice events.
+
+        Raises:
+            UnreadableFilesError: files could not be read; nothing was committed.
+            ConflictError: `expect` did not hold.
+            InvalidInputError, NotFoundError, FilesystemError: the source or an argument is bad.
+            BackendError: the storage failed. If it failed at the very commit, only looking tells
+                whether that took place: push again; what is there makes no second version.
+        """
+        options = writer.PushOptions(
+            message=message,
+            tags=tuple(tags),
+            expect=expect,
+            paths=PathFilter(include, exclude),
+            dry_run=dry_run,
+            skip_unreadable=skip_unreadable,
+            allow_same=allow_same,
+            level=level,
+        )
+        opened = open_source(source, name)
+        return writer.push(
+            self._objects, self._config, self._caches, opened, dataset, options, progress
+        )
+
+    def pull(
+        self,
+        address: str | Address,
+        target: StrPath,
+        *,
+        delete: bool = False,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        links: LinkPolicy = "inside",
+        dry_run: bool = False,
+        progress: ProgressCallback = ignore,
+    ) -> PullResult:
+        """Restore a version, or one path of it, into the folder `target`.
+
+        Fetches only what the target lacks: identical files are left alone, files that differ
+        give up their matching chunks, files that were broken off go on. Every byte is verified.
+        Files of the target that the version does not have stay, unless `delete` is given.
+
+        Args:
+            address: `name[@version][:path]`.
+            target: a folder, made if it is missing. A single file goes into a folder that
+                exists, else it gets the target's name.
+            delete: remove what the version does not have; ignored files stay.
+            include: patterns, as in gitignore, of what takes part.
+            exclude: patterns of what does not.
+            links: which symbolic links are made: "none", those that stay "inside", or "all".
+            dry_run: only say what would be done.
+            progress: gets Progress and Item events.
+
+        Raises:
+            NotFoundError: no such dataset, version or path.
+            FilesystemError: the target cannot be written; nothing half done stays.
+            IntegrityError: bytes of the store are damaged or gone; no wrong byte is written.
+            BackendError: the storage failed; the same pull goes on from what is in place.
+        """
+        where = _address(address)
+        _, record = self._resolve(where)
+        options = PullOptions(
+            path=where.path,
+            paths=PathFilter(include, exclude),
+            delete=delete,
+            links=links,
+            dry_run=dry_run,
+        )
+        counted: list[Restore] = []
+        reader = self._reader(lambda length: counted[0].fetched(length) if counted else None)
+        manifest = reader.manifest(record.manifest_id)
+        restore = Restore(
+            reader, manifest, Chunker(self._config.chunker), os.fspath(target), options, progress
+        )
+        counted.append(restore)
+        stats = restore.run()
+        return PullResult(
+            dataset=where.dataset,
+            version=record.number,
+            manifest_id=record.manifest_id,
+            stats=stats,
+            left_out=tuple(restore.left_out),
+        )
+
+    def status(
+        self,
+        folder: StrPath,
+        address: str | Address,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        progress: ProgressCallback = ignore,
+    ) -> StatusResult:
+        """Hold a folder against a version: what differs, and what a push would send.
+
+        Raises:
+            as `push`; NotFoundError also where the named version is not there.
+        """
+        where = _address(address)
+        options = writer.PushOptions(
+            paths=PathFilter(include, exclude), dry_run=True, against=where.version
+        )
+        watch = inspection.StatusWatch(progress)
+        result = writer.push(
+            self._objects,
+            self._config,
+            self._caches,
+            open_source(folder, None),
+            where.dataset,
+            options,
+            watch,
+        )
+        stored = self._refs.get(where.dataset)
+        version = None
+        if stored is not None and stored.ref.versions:
+            version = version_of(stored.ref, resolve(stored.ref, where.version))
+        return watch.result(version, result)
+
+    def open_file(self, address: str | Address) -> IO[bytes]:
+        """Open one file of a version: seekable, buffered, every byte verified.
+
+        Raises:
+            NotFoundError: no such dataset, version or file.
+        """
+        where = _address(address)
+        content = self.file_content(where)
+        return io.BufferedReader(StoredFile(content, str(where)), _READ_BUFFER)
+
+    def file_content(self, address: str | Address) -> FileContent:
+        """Return one file of a version for reading by ranges, in blocks, reading ahead.
+
+        Raises:
+            NotFoundError: no such dataset, version or file; a folder or link stands there.
+        """
+        where = _address(address)
+        _, record = self._resolve(where)
+        reader = self._reader()
+        manifest = reader.manifest(record.manifest_id)
+        for entry, hints in entries_below(reader, manifest, where.path):
+            if entry.path == where.path and entry.kind == EntryKind.FILE:
+                return FileContent(reader, entry, hints)
+            break
+        raise NotFoundError(
+            f"{where} is not a file", hint=f"'chunkstore ls {where}' shows what is there"
+        )
+
+    # names
+
+    def datasets(self, prefix: str = "") -> list[str]:
+        """Return the names of all datasets that begin with `prefix`, sorted."""
+        return [name for name in self._refs.names() if name.startswith(prefix)]
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a dataset and its versions.
+
+        Raises:
+            NotFoundError: there is none; the nearest names are offered.
+        """
+        ref = self._refs.require(layout.check_name(name, "dataset")).ref
+        return Dataset(name=name, versions=tuple(version_of(ref, r) for r in ref.versions))
+
+    def version(self, address: str | Address) -> Version:
+        """Return one version.
+
+        Raises:
+            NotFoundError: no such dataset or version.
+        """
+        ref, record = self._resolve(_address(address))
+        return version_of(ref, record)
+
+    def entries(self, address: str | Address) -> Iterator[Entry]:
+        """Yield the entries of a version, or those at and below one path of it.
+
+        Raises:
+            NotFoundError: no such dataset, version or path.
+        """
+        where = _address(address)
+        _, record = self._resolve(where)
+        reader = self._reader()
+        manifest = reader.manifest(record.manifest_id)
+        for entry, _ in entries_below(reader, manifest, where.path):
+            yield entry
+
+    def diff(self, before: str | Address, after: str | Address) -> Iterator[Change]:
+        """Yield what differs between two versions, by path; costs in proportion to that.
+
+        Raises:
+            NotFoundError: no such dataset or version.
+        """
+        reader = self._reader()
+        yield from inspection.diff(reader, self._manifest(before), self._manifest(after))
+
+    def tag(self, address: str | Address, name: str) -> Version:
+        """Name a version; the name moves there from wherever it was.
+
+        Raises:
+            NotFoundError: no such dataset or version.
+            InvalidInputError: not a tag name.
+        """
+        where = _address(address)
+        _, record = self._resolve(where)
+
+        def edit(ref: Ref) -> Ref:
+            resolve(ref, str(record.number))  # unless it was dropped meanwhile
+            return with_tag(ref, name, record.number)
+
+        return version_of(self._swap(where.dataset, edit), record)
+
+    def untag(self, dataset: str, name: str) -> None:
+        """Take a name away.
+
+        Raises:
+            NotFoundError: the dataset has no such tag.
+        """
+        self._swap(dataset, lambda ref: inspection.without_tag(ref, name))
+
+    def remove(self, dataset: str, numbers: Sequence[int]) -> list[Version]:
+        """Drop versions and their tags, and return them. Their chunks stay until a collection.
+
+        Raises:
+            NotFoundError: one of them is not there; none was dropped.
+        """
+        dropped: list[Version] = []
+
+        def edit(ref: Ref) -> Ref:
+            dropped[:] = [version_of(ref, resolve(ref, str(number))) for number in numbers]
+            return without_versions(ref, numbers)
+
+        self._swap(dataset, edit)
+        return dropped
+
+    # looking
+
+    def stat(self) -> StoreStat:
+        """Return the sizes of the whole store."""
+        return inspection.store_stat(self._objects, self._refs, self._index())
+
+    def dataset_stat(self, address: str | Address) -> DatasetStat:
+        """Return the sizes of a dataset; goes through the entries of all its versions.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        name = _address(address).dataset
+        ref = self._refs.require(name).ref
+        return inspection.dataset_stat(ref, self._reader(), self._index())
+
+    def doctor(self) -> list[DoctorCheck]:
+        """Look at the storage, the chunker and the caches."""
+        return inspection.doctor(self._backend, self._objects, self._config, self._caches.folder)
+
+    # helpers
+
+    def _resolve(self, address: Address) -> tuple[Ref, VersionRecord]:
+        ref = self._refs.require(address.dataset).ref
+        return ref, resolve(ref, address.version)
+
+    def _manifest(self, address: str | Address) -> Manifest:
+        _, record = self._resolve(_address(address))
+        return self._objects.get_manifest(record.manifest_id)
+
+    def _index(self) -> ChunkIndex:
+        state = self._objects.read_gc_state()
+        index = ChunkIndex(self._objects, self._caches.segments)
+        index.load(state)
+        return index
+
+    def _reader(self, on_fetched: inspection.Counter = lambda _: None) -> Reader:
+        return Reader(self._objects, self._index, on_fetched)
+
+    def _swap(self, dataset: str, edit: inspection.Edit) -> Ref:
+        self._config.check_writable()
+        layout.check_name(dataset, "dataset")
+        return self._refs.swap(dataset, edit, lambda: self._objects.read_gc_state().generation)
+
+
+def _address(address: str | Address) -> Address:
+    return parse_address(address) if isinstance(address, str) else address
+
+
+def _cache_folder(folder: StrPath | None) -> str:
+    return os.fspath(folder) if folder is not None else platformdirs.user_cache_dir("chunkstore")

@@ -1,0 +1,168 @@
+"""One file of a version as a stream: sequential with reading ahead, or seekable.
+
+Neighbours: `reader` gives verified chunks; `store` opens the files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+
+from chunkstore.errors import CorruptObjectError, InvalidInputError
+from chunkstore.format.blob import Blob
+from chunkstore.format.manifest import Entry, PackHint
+from chunkstore.ids import ID_SIZE, ChunkKind
+from chunkstore.reader import Reader, Wanted
+
+GROUP_SIZE: Final = 4 * 1024 * 1024
+"""Raw bytes that are fetched at once while a file is read in order."""
+
+_GROUPS_AHEAD: Final = 3
+
+
+class FileContent:
+    """The verified bytes of one file, by ranges."""
+
+    def __init__(self, reader: Reader, entry: Entry, hints: Sequence[PackHint]) -> None:
+        self._reader = reader
+        self._entry = entry
+        self._hints = hints
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._entry.size
+
+    def blocks(self, start: int, end: int) -> Iterator[memoryview]:
+        """Yield the bytes from `start` to `end` in order, reading ahead in threads.
+
+        Raises:
+            IntegrityError: bytes are damaged or missing in every copy; nothing wrong is yielded.
+        """
+        groups = self._groups(self._entry.blob, 0, start, end)
+        pending: deque[Future[list[memoryview]]] = deque()
+        done = start
+        with ThreadPoolExecutor(_GROUPS_AHEAD, "chunkstore-read") as pool:
+            try:
+                for group in groups:
+                    pending.append(pool.submit(self._read_group, *group, start, end))
+                    if len(pending) >= _GROUPS_AHEAD:
+                        for block in pending.popleft().result():
+                            done += len(block)
+                            yield block
+                while pending:
+                    for block in pending.popleft().result():
+                        done += len(block)
+                        yield block
+            finally:
+                for future in pending:
+                    future.cancel()
+        if done != end:
+            raise CorruptObjectError(f"{self._entry.path}: {done - start} of {end - start} bytes")
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end`, for small ranges."""
+        parts = [
+            block
+            for group in self._groups(self._entry.blob, 0, start, end)
+            for block in self._read_group(*group, start, end)
+        ]
+        data = b"".join(parts)
+        if len(data) != end - start:
+            raise CorruptObjectError(f"{self._entry.path}: {len(data)} of {end - start} bytes")
+        return data
+
+    def _groups(
+        self, blob: Blob, base: int, start: int, end: int
+    ) -> Iterator[tuple[bytes, list[int], int]]:
+        """Yield (ids, sizes, offset in the file) of chunks in the range, about 4 MiB at a time.
+
+        Lists outside the range are never read.
+        """
+        sizes = blob.size_array()
+        ends = np.cumsum(sizes) + np.uint64(base)
+        first = int(np.searchsorted(ends, start, side="right"))
+        last = (
+            min(int(np.searchsorted(ends, end, side="left")) + 1, blob.count) if end > start else 0
+        )
+        if blob.depth:
+            for row in range(first, last):
+                one = Blob(
+                    int(sizes[row]),
+                    blob.depth,
+                    blob.ids[row * ID_SIZE : (row + 1) * ID_SIZE],
+                    blob.sizes[row * 8 : (row + 1) * 8],
+                )
+                offset = int(ends[row]) - int(sizes[row])
+                for part in self._reader.children(one, self._hints):
+                    yield from self._groups(part, offset, start, end)
+            return
+        while first < last:
+            offset = int(ends[first]) - int(sizes[first])
+            stop = int(np.searchsorted(ends, offset + GROUP_SIZE, side="left")) + 1
+            stop = min(max(stop, first + 1), last)
+            yield blob.ids[first * ID_SIZE : stop * ID_SIZE], sizes[first:stop].tolist(), offset
+            first = stop
+
+    def _read_group(
+        self, ids: bytes, sizes: list[int], offset: int, start: int, end: int
+    ) -> list[memoryview]:
+        """Return the chunks of a group in order, cut to the range from `start` to `end`."""
+        wanted = Wanted(ChunkKind.DATA, ids, self._hints)
+        found: list[memoryview] = [memoryview(b"")] * len(sizes)
+        small = len(sizes) == 1
+        for span in self._reader.plan(wanted):
+            for row, data in self._reader.read(span, wanted, keep=small):
+                found[row] = data
+        at = offset
+        for row, (data, size) in enumerate(zip(found, sizes, strict=True)):
+            if len(data) != size:
+                raise CorruptObjectError(
+                    f"{self._entry.path}: chunk {wanted.id(row).hex()} has {len(data)} bytes, "
+                    f"the manifest says {size}"
+                )
+            found[row] = data[max(0, start - at) : max(0, min(size, end - at))]
+            at += size
+        return found
+
+
+class StoredFile(io.RawIOBase):
+    """A file of a version, read-only and seekable; every byte is verified before it is given.
+
+    Wrap it in `io.BufferedReader`, as `Store.open_file` does, for small reads.
+    """
+
+    def __init__(self, content: FileContent, name: str) -> None:
+        self._content = content
+        self._at = 0
+        self.name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._content.size}
+        if whence not in base or base[whence] + offset < 0:
+            raise InvalidInputError(f"cannot seek to {offset} from {whence}")
+        self._at = base[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._at + len(buffer), self._content.size)
+        if end <= self._at:
+            return 0
+        data = self._content.read(self._at, end)
+        buffer[: len(data)] = data
+        self._at = end
+        return len(data)

@@ -1,0 +1,1 @@
+"""Helpers shipped for tests: the backend suite, fault backends, servers to test against."""

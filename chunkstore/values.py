@@ -1,0 +1,235 @@
+"""What the library returns: small, frozen values. All sizes in bytes, all times in UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from chunkstore.format.manifest import Entry
+from chunkstore.ids import ManifestId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a dataset.
+
+    Attributes:
+        dataset: its dataset.
+        number: 1, 2, 3 ...
+        manifest_id: 32 bytes.
+        created_ns: nanoseconds since the epoch.
+        message: what the author says of it.
+        files: files, links and empty folders.
+        size: bytes of all files.
+        new_bytes: raw bytes of chunks that the store lacked at commit.
+        stored_bytes: what the store grew by at commit.
+        tags: names of this version, `latest` among them where it is.
+    """
+
+    dataset: str
+    number: int
+    manifest_id: ManifestId
+    created_ns: int
+    message: str
+    files: int
+    size: int
+    new_bytes: int
+    stored_bytes: int
+    tags: tuple[str, ...]
+
+    @property
+    def created(self) -> datetime:
+        """When it was committed, by the writer's clock."""
+        return datetime.fromtimestamp(self.created_ns / 1e9, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A dataset: its name and its versions, oldest first."""
+
+    name: str
+    versions: tuple[Version, ...]
+
+    @property
+    def latest(self) -> Version | None:
+        """The newest version, None where there is none."""
+        return self.versions[-1] if self.versions else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushStats:
+    """What a push did.
+
+    Attributes:
+        files: entries of the version.
+        size: bytes of its files.
+        new_files: files that are new or changed against the version before.
+        new_bytes: raw bytes of chunks that the store lacked.
+        stored_bytes: what the store grew by.
+        sent_bytes: what left this process for the backend.
+        seconds: how long it took.
+    """
+
+    files: int
+    size: int
+    new_files: int
+    new_bytes: int
+    stored_bytes: int
+    sent_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushResult:
+    """The outcome of a push.
+
+    Attributes:
+        dataset: where it was pushed.
+        version: the version's number; in a dry run None, unless unchanged.
+        manifest_id: the version's manifest; in a dry run None, unless unchanged.
+        unchanged: the folder equals the version before, so none was made.
+        stats: what the push did; in a dry run, what it would do.
+        left_out: (path, reason) of what was passed over.
+    """
+
+    dataset: str
+    version: int | None
+    manifest_id: ManifestId | None
+    unchanged: bool
+    stats: PushStats
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullStats:
+    """What a pull did.
+
+    Attributes:
+        files: entries asked for.
+        size: bytes of their files.
+        fetched_bytes: stored bytes read from the backend.
+        reused_bytes: raw bytes found in the target.
+        written_bytes: raw bytes written to the target.
+        deleted: files removed from the target by `delete`.
+        seconds: how long it took.
+    """
+
+    files: int
+    size: int
+    fetched_bytes: int
+    reused_bytes: int
+    written_bytes: int
+    deleted: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullResult:
+    """The outcome of a pull; `left_out` has (path, reason) of what was not restored."""
+
+    dataset: str
+    version: int
+    manifest_id: ManifestId
+    stats: PullStats
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One path that differs: `before` is None where it was added, `after` where it was removed."""
+
+    path: str
+    before: Entry | None
+    after: Entry | None
+
+    @property
+    def kind(self) -> Literal["added", "removed", "modified"]:
+        """Which of the three it is."""
+        if self.before is None:
+            return "added"
+        return "removed" if self.after is None else "modified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusResult:
+    """A folder held against a version.
+
+    Attributes:
+        version: the version, None where the dataset has none yet.
+        changes: (added | modified | removed, path, size in the folder), by path.
+        stats: what a push of the folder would do.
+        left_out: (path, reason) of what a push would pass over.
+    """
+
+    version: Version | None
+    changes: tuple[tuple[str, str, int], ...]
+    stats: PushStats
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetStat:
+    """Sizes of one dataset.
+
+    Attributes:
+        name: the dataset.
+        versions: how many it has.
+        files: entries of the latest version.
+        size: bytes of the latest version's files.
+        total_size: bytes of all versions' files together.
+        unique_bytes: raw bytes of the different chunks of all versions.
+        stored_bytes: what the packs that hold those chunks spend on them.
+    """
+
+    name: str
+    versions: int
+    files: int
+    size: int
+    total_size: int
+    unique_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStat:
+    """Sizes of a whole store.
+
+    Attributes:
+        datasets: how many there are.
+        versions: of all datasets together.
+        total_size: bytes of all files of all versions.
+        chunks: different chunks in the index.
+        unique_bytes: raw bytes of the different chunks in the index.
+        packs: how many packs there are.
+        pack_bytes: their stored bytes.
+        index_segments: how many there are.
+        index_bytes: their stored bytes.
+        metadata_bytes: stored bytes of manifests and refs.
+    """
+
+    datasets: int
+    versions: int
+    total_size: int
+    chunks: int
+    unique_bytes: int
+    packs: int
+    pack_bytes: int
+    index_segments: int
+    index_bytes: int
+    metadata_bytes: int
+
+    @property
+    def stored_bytes(self) -> int:
+        """All that the store takes up."""
+        return self.pack_bytes + self.index_bytes + self.metadata_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorCheck:
+    """One finding of `doctor`: what was looked at, what was seen, whether it is well."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str | None = None

@@ -1,0 +1,367 @@
+"""Push: a folder, file or stream becomes the next version of a dataset.
+
+Implements the writer's steps W0 to W7 of docs/design/consistency.md. The compare-and-swap of
+the ref is the only commit point: until then nothing that was sent is reachable, and what was
+sent is found by the next push. Neighbours: `ingest` moves the bytes, `refs` commits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chunkstore.chunk_index import ABSENT, Budget, ChunkIndex
+from chunkstore.chunker import Chunker, slow_chunker
+from chunkstore.errors import (
+    BackendError,
+    ConflictError,
+    InvalidInputError,
+    UnreadableFilesError,
+)
+from chunkstore.events import Notice, ProgressCallback
+from chunkstore.filestate import FileStates
+from chunkstore.filters import EVERYTHING, PathFilter
+from chunkstore.format.config import SINGLE_WRITER, Config
+from chunkstore.format.index import IndexedPack
+from chunkstore.format.manifest import Manifest, PackHint, fit_manifest
+from chunkstore.format.ref import Ref, VersionRecord, empty_ref
+from chunkstore.ids import ManifestId
+from chunkstore.ingest import Ingest
+from chunkstore.layout import check_name
+from chunkstore.limits import KIB, MAX_MESSAGE_LENGTH
+from chunkstore.objects import Objects
+from chunkstore.parent import ParentVersion
+from chunkstore.reader import Reader
+from chunkstore.refs import Refs, check_expected, resolve, with_tag
+from chunkstore.segment_cache import SegmentCache
+from chunkstore.slicer import Slicer
+from chunkstore.source import Source
+from chunkstore.values import PushResult, PushStats
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS: Final = 5
+
+_TINY: Final = 64 * KIB
+_TINY_PACKS: Final = 2
+_SMALL: Final = 4 * 1024 * KIB
+_LOOKUP_WORTH: Final = 256 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """What the caller of a push may choose; see `Store.push`."""
+
+    message: str = ""
+    tags: Sequence[str] = ()
+    expect: str | None = None
+    against: str | None = None
+    paths: PathFilter = EVERYTHING
+    dry_run: bool = False
+    skip_unreadable: bool = False
+    allow_same: bool = False
+    level: int = 3
+
+    def __post_init__(self) -> None:
+        if len(self.message.encode()) > MAX_MESSAGE_LENGTH:
+            raise InvalidInputError(f"the message is longer than {MAX_MESSAGE_LENGTH} bytes")
+        for tag in self.tags:
+            check_name(tag, "tag")
+        if not 1 <= self.level <= 19:
+            raise InvalidInputError(f"compression level {self.level}", hint="from 1 to 19")
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Local caches of one store; the folder None keeps nothing."""
+
+    segments: SegmentCache
+    folder: str | None
+
+    def states_of(self, source: Source) -> str | None:
+        """Return where the file states of a source are cached, None for streams."""
+        if self.folder is None or source.location is None:
+            return None
+        return FileStates.path_for(self.folder, source.location)
+
+
+def push(
+    objects: Objects,
+    config: Config,
+    caches: Caches,
+    source: Source,
+    dataset: str,
+    options: PushOptions,
+    progress: ProgressCallback,
+) -> PushResult:
+    """Push `source` and return what was committed; see `Store.push`."""
+    check_name(dataset, "dataset")
+    config.check_writable()
+    _warn(config, progress)
+    for _ in range(_ATTEMPTS):
+        result = _Push(objects, config, caches, source, dataset, options, progress).run()
+        if result is not None:
+            return result
+        if not source.repeatable:
+            break
+        log.info("chunks that %s needs were collected meanwhile; pushing again", dataset)
+    raise ConflictError(
+        f"chunks that the push to {dataset!r} needs were collected meanwhile",
+        hint="run the same command again",
+    )
+
+
+def _warn(config: Config, progress: ProgressCallback) -> None:
+    slow = slow_chunker(config.chunker.name)
+    if slow:
+        progress(Notice(message="pushing is slow", hint=slow))
+    if SINGLE_WRITER in config.write_features:
+        progress(
+            Notice(
+                message="this storage ignores conditional writes: one writer at a time",
+                hint="make sure that nobody else pushes, tags or removes meanwhile",
+            )
+        )
+
+
+class _Push:
+    """One attempt to push: W0 to W7 once."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        config: Config,
+        caches: Caches,
+        source: Source,
+        dataset: str,
+        options: PushOptions,
+        progress: ProgressCallback,
+    ) -> None:
+        self._objects = objects
+        self._config = config
+        self._caches = caches
+        self._source = source
+        self._dataset = dataset
+        self._options = options
+        self._progress = progress
+        self._refs = Refs(objects)
+        self._started = time.monotonic()
+        self._state = objects.read_gc_state()  # W0: before anything of the index
+        self._index = ChunkIndex(objects, caches.segments)
+        self._reader = Reader(objects, self._whole_index)
+        self._stored = self._refs.get(dataset)
+        self._parent, self._parent_record = self._find_parent()
+        self._number = 0
+
+    def _find_parent(self) -> tuple[Manifest | None, VersionRecord | None]:
+        against, expect = self._options.against, self._options.expect
+        ref = self._stored.ref if self._stored else None
+        if expect is not None:
+            check_expected(ref or empty_ref(self._dataset), expect)
+        if ref is None or not ref.versions:
+            return None, None
+        record = resolve(ref, against) if against else ref.versions[-1]
+        return self._reader.manifest(record.manifest_id), record
+
+    def _whole_index(self) -> ChunkIndex:
+        index = ChunkIndex(self._objects, self._caches.segments)
+        index.load(self._objects.read_gc_state())
+        return index
+
+    def _load_view(self) -> None:
+        """Load as much of the index as the size of the source is worth.
+
+        A push of one small file must not fetch the index of a large store: what is not found is
+        sent again, which costs less than looking it up.
+        """
+        size = self._source.size_below(_SMALL, self._options.paths)
+        packs = self._parent.packs if self._parent else ()
+        if size is None:
+            self._index.load(self._state)
+        elif size >= _TINY:
+            self._index.load(self._state, Budget(size * 8, max(1, size // _LOOKUP_WORTH)))
+        elif not packs or len(packs) > _TINY_PACKS:
+            self._index.load(self._state, Budget(_SMALL, 1))
+        else:
+            self._index.start(self._state)
+            self._index.add_packs([self._indexed(hint) for hint in packs])
+
+    def _indexed(self, hint: PackHint) -> IndexedPack:
+        directory = self._objects.read_directory(hint)
+        return IndexedPack(hint.pack_id, hint.length, hint.directory_offset, directory)
+
+    def run(self) -> PushResult | None:
+        """Push; None where the collector took chunks that the version needs."""
+        self._load_view()
+        states = FileStates(self._caches.states_of(self._source))
+        with Ingest(
+            self._objects,
+            self._config,
+            self._index,
+            states,
+            level=self._options.level,
+            dry_run=self._options.dry_run,
+            progress=self._progress,
+        ) as ingest:
+            try:
+                ingest.run(lambda: self._slice(ingest, states))
+                self._check_failures(ingest)
+                result = self._conclude(ingest)
+                states.finish()
+            except BaseException:
+                states.discard()
+                with contextlib.suppress(BackendError):  # the first failure is the one to tell
+                    ingest.save_durable()
+                raise
+            return result
+
+    def _slice(self, ingest: Ingest, states: FileStates) -> None:
+        parent = ParentVersion(self._parent, self._reader, self._index)
+        slicer = Slicer(Chunker(self._config.chunker), parent, states, ingest.emit)
+        self._source.slice(slicer, self._options.paths)
+
+    def _check_failures(self, ingest: Ingest) -> None:
+        totals = ingest.totals
+        if totals.failure_count and not (self._options.skip_unreadable or self._options.dry_run):
+            raise UnreadableFilesError(
+                totals.failures,
+                count=totals.failure_count,
+                hint="nothing was committed; mend them, exclude them, or push without them by "
+                "--skip-unreadable",
+            )
+
+    def _conclude(self, ingest: Ingest) -> PushResult | None:
+        pages = [page.page_id for page in ingest.pager.pages]
+        same = self._parent is not None and pages == [p.page_id for p in self._parent.pages]
+        if same and self._parent_record and not self._options.allow_same:
+            return self._unchanged(ingest, self._parent_record)
+        if self._options.dry_run:
+            return self._result(ingest, None, 0, unchanged=False)
+        ingest.finish()
+        manifest = self._manifest(ingest)
+        identifier, length = self._objects.put_manifest(manifest)
+        try:
+            record = self._commit(manifest, identifier, ingest.stored_bytes + length)
+        except _CollectedError:
+            return None
+        self._compact()
+        return self._result(ingest, record, length, unchanged=False)
+
+    def _unchanged(self, ingest: Ingest, record: VersionRecord) -> PushResult:
+        if not self._options.dry_run:
+            if not ingest.untouched:  # the index had lost chunks: keep what was sent again
+                ingest.finish()
+            if self._options.tags:
+                self._refs.swap(
+                    self._dataset,
+                    lambda ref: self._tagged(ref, record.number),
+                    self._guard_of_tags,
+                    known=self._stored,
+                )
+        return self._result(ingest, record, 0, unchanged=True)
+
+    def _manifest(self, ingest: Ingest) -> Manifest:
+        packs, pages = ingest.page_refs()
+        return fit_manifest(
+            Manifest(
+                dataset=self._dataset,
+                created_ns=time.time_ns(),
+                message=self._options.message,
+                parent=self._parent_record.manifest_id if self._parent_record else None,
+                nonce=secrets.token_bytes(16),
+                files=ingest.pager.files,
+                size=ingest.pager.size,
+                new_bytes=ingest.totals.new_bytes,
+                packs=packs,
+                pages=pages,
+            )
+        )
+
+    def _commit(self, manifest: Manifest, identifier: ManifestId, stored: int) -> VersionRecord:
+        """W4 to W7. The ref that was read at the start serves first: it is only the older."""
+
+        def edit(ref: Ref) -> Ref:
+            if self._options.expect is not None:
+                check_expected(ref, self._options.expect)
+            record = VersionRecord(
+                ref.next_number,
+                identifier,
+                manifest.created_ns,
+                manifest.message,
+                manifest.files,
+                manifest.size,
+                manifest.new_bytes,
+                stored,
+            )
+            versions = (*ref.versions, record)
+            changed = dataclasses.replace(ref, versions=versions, next_number=record.number + 1)
+            return self._tagged(changed, record.number)
+
+        ref = self._refs.swap(
+            self._dataset,
+            edit,
+            lambda: self._guard(manifest),
+            known=self._stored,
+            create=True,
+        )
+        return next(r for r in reversed(ref.versions) if r.manifest_id == identifier)
+
+    def _tagged(self, ref: Ref, number: int) -> Ref:
+        for tag in self._options.tags:
+            ref = with_tag(ref, tag, number)
+        return ref
+
+    def _guard_of_tags(self) -> int:
+        return self._objects.read_gc_state().generation
+
+    def _guard(self, manifest: Manifest) -> int:
+        """W5 and W6: where a collection began meanwhile, every chunk must be in the new view.
+
+        Raises:
+            _CollectedError: one is not.
+        """
+        while (state := self._objects.read_gc_state()) != self._state:
+            self._state = state
+            self._index.load(state)
+            for ids in self._reader.every_id(manifest):
+                if (self._index.find(ids) == ABSENT).any():
+                    raise _CollectedError
+        return state.generation
+
+    def _compact(self) -> None:
+        try:
+            self._index.compact()
+        except BackendError as error:
+            log.warning("the index was not compacted: %s", error)
+
+    def _result(
+        self, ingest: Ingest, record: VersionRecord | None, manifest_length: int, *, unchanged: bool
+    ) -> PushResult:
+        totals = ingest.totals
+        grown = ingest.index_bytes + manifest_length
+        return PushResult(
+            dataset=self._dataset,
+            version=record.number if record else None,
+            manifest_id=record.manifest_id if record else None,
+            unchanged=unchanged,
+            stats=PushStats(
+                files=ingest.pager.files,
+                size=ingest.pager.size,
+                new_files=totals.new_files,
+                new_bytes=totals.new_bytes,
+                stored_bytes=ingest.stored_bytes + manifest_length,
+                sent_bytes=totals.sent_bytes + grown,
+                seconds=time.monotonic() - self._started,
+            ),
+            left_out=(*totals.failures, *totals.left_out),
+        )
+
+
+class _CollectedError(Exception):
+    """A chunk that the new version needs is no longer in the view."""
