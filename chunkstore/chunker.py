@@ -2,7 +2,7 @@
 
 The algorithm is FastCDC (Xia et al., USENIX ATC 2016), from the packages `fastcdc` and
 `pyfastcdc`. They cut at different places, so they are two chunkers with two names: a store is
-cut by the one in its config for ever. Implements section 2, "Chunks", of docs/design/format.md.
+cut by the one in its config for ever. Implements section 2.2, "Chunks", of docs/design/format.md.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def slow_chunker(name: str) -> str | None:
     return (
         f"the chunker {name!r} runs in pure Python, some hundred times slower than compiled; "
         "use Python 3.11 or 3.12 on x86-64, or install a C compiler and reinstall the package "
-        f"with 'pip install --force-reinstall --no-binary :all: {name}'"
+        f"with 'pip install --force-reinstall --no-deps --no-binary {name} {name}'"
     )
 
 

@@ -1,7 +1,7 @@
 """Typed BLAKE3-256 ids: make, parse and print them. Pure.
 
 An id is 32 raw bytes in memory and in the formats, 64 hex digits in keys, errors and JSON,
-and 12 hex digits in tables and logs. Implements section 2, "Ids", of docs/design/format.md.
+and 12 hex digits in tables and logs. Implements section 2.1, "Ids", of docs/design/format.md.
 """
 
 from __future__ import annotations

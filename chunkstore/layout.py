@@ -11,7 +11,7 @@ from typing import Final
 
 from chunkstore.errors import InvalidInputError
 from chunkstore.ids import ManifestId, PackId, SegmentId
-from chunkstore.limits import MAX_NAME_LENGTH
+from chunkstore.limits import NAME
 
 CONFIG: Final = "config"
 PACKS: Final = "packs/"
@@ -20,9 +20,9 @@ MANIFESTS: Final = "manifests/"
 REFS: Final = "refs/"
 GC_CURRENT: Final = "gc/current"
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._/-]*")
 _PACK_KEY: Final = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
-_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_SEGMENT_KEY: Final = re.compile(r"index/([0-9a-f]{64})")
+_MANIFEST_KEY: Final = re.compile(r"manifests/([0-9a-f]{64})")
 
 
 def pack_key(pack: PackId) -> str:
@@ -55,7 +55,7 @@ def ref_key(dataset: str) -> str:
 def dataset_of(key: str) -> str | None:
     """Return the dataset whose ref has that key, or None where it is no ref's key."""
     name = key.removeprefix(REFS).replace("~", "/")
-    return name if _is_name(name) and key == ref_key(name) else None
+    return name if NAME.fullmatch(name) and key == ref_key(name) else None
 
 
 def pack_of(key: str) -> PackId | None:
@@ -66,24 +66,14 @@ def pack_of(key: str) -> PackId | None:
 
 def segment_of(key: str) -> SegmentId | None:
     """Return the index segment that has that key, or None where it is no segment's key."""
-    name = key.removeprefix(INDEX)
-    return SegmentId(bytes.fromhex(name)) if _HEX.fullmatch(name) else None
+    match = _SEGMENT_KEY.fullmatch(key)
+    return SegmentId(bytes.fromhex(match[1])) if match else None
 
 
 def manifest_of(key: str) -> ManifestId | None:
     """Return the manifest that has that key, or None where it is no manifest's key."""
-    name = key.removeprefix(MANIFESTS)
-    return ManifestId(bytes.fromhex(name)) if _HEX.fullmatch(name) else None
-
-
-def _is_name(name: str) -> bool:
-    return (
-        len(name) <= MAX_NAME_LENGTH
-        and _NAME.fullmatch(name) is not None
-        and ".." not in name
-        and "//" not in name
-        and not name.endswith("/")
-    )
+    match = _MANIFEST_KEY.fullmatch(key)
+    return ManifestId(bytes.fromhex(match[1])) if match else None
 
 
 def check_name(name: str, what: str) -> str:
@@ -93,7 +83,7 @@ def check_name(name: str, what: str) -> str:
         InvalidInputError: other characters than `a-z 0-9 . _ - /`, not beginning with a letter
             or digit, `..` or `//` in it, a slash at the end, or more than 201 characters.
     """
-    if not _is_name(name):
+    if not NAME.fullmatch(name):
         raise InvalidInputError(
             f"not a {what} name: {name!r}",
             hint="use lower-case letters, digits, '.', '_', '-' and '/', beginning with a "

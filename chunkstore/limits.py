@@ -1,10 +1,11 @@
 """Every limit that untrusted input is held to; one constant each, one test each.
 
-Implements section 8, "Limits", of docs/design/format.md. Sizes are in bytes.
+Implements section 12, "Limits", of docs/design/format.md. Sizes are in bytes.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 KIB: Final = 1024
@@ -39,6 +40,9 @@ MAX_PATH_LENGTH: Final = 4096
 MAX_PATH_DEPTH: Final = 128
 MAX_LINK_TARGET: Final = 4096
 MAX_NAME_LENGTH: Final = 201
+NAME: Final = re.compile(r"(?!.*(?:\.\.|//))[a-z0-9](?:[a-z0-9._/-]{0,199}[a-z0-9._-])?")
+"""What a dataset or tag may be called, as a whole."""
+
 MAX_MESSAGE_LENGTH: Final = 4096
 
 MAX_COMMIT_NONCES: Final = 64

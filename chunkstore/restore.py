@@ -211,7 +211,7 @@ class Restore:
 
     def _file(self, entry: Entry, hints: Sequence[PackHint]) -> None:
         above, _, name = self._place(entry).rpartition("/")
-        file = RestoredFile(entry, name, self._target if not self._options.dry_run else None)
+        file = RestoredFile(entry, name, self._target, dry_run=self._options.dry_run)
         seed: int | None = None
         if self._target and (not self._options.dry_run or self._has_folder(above)):
             folder = self._target.folder(above)

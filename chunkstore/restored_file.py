@@ -17,15 +17,16 @@ from chunkstore.target import Folder, Target, part_name
 
 
 class RestoredFile:
-    """A file of the version; without a target (a dry run) it only counts."""
+    """A file of the version; in a dry run it looks and counts, but writes nothing."""
 
-    def __init__(self, entry: Entry, name: str, target: Target | None) -> None:
+    def __init__(self, entry: Entry, name: str, target: Target | None, *, dry_run: bool) -> None:
         self.entry = entry
         self.folder: Folder | None = None
         self.on_complete: Callable[[RestoredFile], None] = lambda _: None
         self.resumed = False
         self._name = name
         self._target = target
+        self._writes = target is not None and not dry_run
         self._handle = -1
         self._missing = 1  # chunks that are still to come, and one until the file is sealed
         self._lock = threading.Lock()
@@ -45,9 +46,11 @@ class RestoredFile:
             return False
         with self._target.failures(self.entry.path):
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                if not self._writes:
+                    return False
                 os.unlink(name, dir_fd=self.folder.handle)
                 return False
-            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = (os.O_RDWR if self._writes else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
             self._handle = os.open(name, flags, dir_fd=self.folder.handle)
         self.resumed = status.st_size > 0
         return self.resumed
@@ -59,7 +62,7 @@ class RestoredFile:
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Write verified bytes at their place."""
-        if self._target is None or self.folder is None:
+        if self._target is None or not self._writes:
             return
         with self._target.failures(self.entry.path):
             self._open()
@@ -89,7 +92,7 @@ class RestoredFile:
 
     def refresh(self, handle: int) -> None:
         """Give a file that has the right bytes the right mode and time."""
-        if self._target is not None:
+        if self._target is not None and self._writes:
             with self._target.failures(self.entry.path):
                 self._stamp(handle)
 
@@ -120,7 +123,10 @@ class RestoredFile:
                 )
 
     def _complete(self) -> None:
-        if self._target is not None and self.folder is not None:
+        if not self._writes:
+            if self._handle >= 0:
+                os.close(self._handle)
+        elif self._target is not None and self.folder is not None:
             with self._target.failures(self.entry.path):
                 self._open()  # an empty file was not opened yet
                 os.ftruncate(self._handle, self.entry.size)

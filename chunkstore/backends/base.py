@@ -117,6 +117,7 @@ class Backend(ABC):
         is an error, never an end of file. 0 <= start < end.
 
         Raises:
+            InvalidInputError: not a range.
             KeyAbsentError: no object has the key.
             UnavailableError: cut, late or unusable answer (retryable); or a range that the
                 object does not have (not retryable).
@@ -142,7 +143,7 @@ class Backend(ABC):
         """Return what is known of the object without its bytes.
 
         Raises:
-            KeyAbsentError: no object has the key.
+            KeyAbsentError: no object has the key. Never raised for a bucket that is missing.
         """
 
     @abstractmethod
@@ -150,7 +151,13 @@ class Backend(ABC):
         """Yield every object whose key starts with `prefix` ("" or ending in "/"), by key.
 
         Complete: every object whose put had returned before the call is there; a failure on any
-        page is raised, never taken for the end.
+        page is raised, never taken for the end. An iterator with a true attribute `resumable`
+        may be asked again after an error and goes on with the page that failed; any other has
+        to be begun anew.
+
+        Raises:
+            UnavailableError: a page failed (retryable), or came in another order than that of
+                the keys, which some servers keep only within each folder (not retryable).
         """
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """Conditional writes by looking first, for storages that ignore the conditions.
 
-Between the look and the write another writer may come: safe for one writer at a time only.
+Between the look and the write another writer may come: safe for one writer at a time only,
+threads of one process included. Everything else is as the inner backend does it.
 """
 
 from __future__ import annotations

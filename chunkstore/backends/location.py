@@ -14,7 +14,7 @@ from chunkstore.backends.local import LocalBackend
 from chunkstore.backends.retry import DEFAULT_DEADLINE, RetryBackend
 from chunkstore.errors import InvalidInputError
 
-_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PARAMETERS: Final = ("endpoint", "region", "style", "ca")
 
@@ -81,12 +81,17 @@ def parse_location(url: str, s3: S3Options | None = None) -> LocalLocation | S3L
         if not url:
             raise InvalidInputError("the store's address is empty")
         return LocalLocation(url)
-    scheme = match[1]
+    scheme = match[1].lower()
     parsed = urllib.parse.urlsplit(url)
     if "@" in parsed.netloc:
         raise InvalidInputError(
             "a store URL must not hold credentials",
             hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead",
+        )
+    if parsed.fragment or (scheme == "file" and parsed.query):
+        raise InvalidInputError(
+            f"{'#' if parsed.fragment else '?'} means nothing in {url!r}",
+            hint="in a path write %23 for # and %3F for ?",
         )
     if scheme == "file":
         if parsed.netloc not in ("", "localhost") or not parsed.path:
@@ -94,6 +99,11 @@ def parse_location(url: str, s3: S3Options | None = None) -> LocalLocation | S3L
         return LocalLocation(urllib.parse.unquote(parsed.path))
     if scheme == "s3":
         return _s3_location(url, parsed, s3 or S3Options())
+    if scheme in ("http", "https"):
+        raise InvalidInputError(
+            f"a chunkstore server cannot be opened yet: {url!r}",
+            hint=f"for an S3 server write s3://bucket/prefix?endpoint={scheme}://{parsed.netloc}",
+        )
     raise InvalidInputError(
         f"unknown kind of store {scheme!r} in {url!r}", hint="known: a folder, file:// and s3://"
     )
@@ -107,7 +117,10 @@ def _s3_location(url: str, parsed: urllib.parse.SplitResult, given: S3Options) -
     prefix = urllib.parse.unquote(parsed.path).strip("/")
     if prefix:
         check_key(prefix)
-    said = dict(urllib.parse.parse_qsl(parsed.query, keep_blank_values=True))
+    pairs = urllib.parse.parse_qsl(parsed.query, keep_blank_values=True)
+    said = dict(pairs)
+    if len(said) < len(pairs):
+        raise InvalidInputError(f"a parameter stands twice in {url!r}")
     for name in said:
         if name not in _PARAMETERS:
             close = difflib.get_close_matches(name, _PARAMETERS, 1)

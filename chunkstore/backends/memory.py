@@ -17,7 +17,12 @@ from chunkstore.backends.base import (
     ReplaceIf,
     check_key,
 )
-from chunkstore.errors import ConditionFailedError, KeyAbsentError, UnavailableError
+from chunkstore.errors import (
+    ConditionFailedError,
+    InvalidInputError,
+    KeyAbsentError,
+    UnavailableError,
+)
 
 
 class MemoryBackend(Backend):
@@ -38,7 +43,9 @@ class MemoryBackend(Backend):
         if byte_range is None:
             return Fetched(data, info.version)
         start, end = byte_range
-        if not 0 <= start < end <= len(data):
+        if not 0 <= start < end:
+            raise InvalidInputError(f"not a range: {start}-{end}")
+        if end > len(data):
             raise UnavailableError(
                 f"{key} has {len(data)} bytes, not the range {start}-{end}",
                 operation="get",
@@ -74,6 +81,7 @@ class MemoryBackend(Backend):
                 self._objects.pop(check_key(key), None)
 
     def probe(self) -> Capabilities:
+        # Every put holds the one lock from its look to its write: no race is needed to know.
         return Capabilities("memory", create_only=True, replace_if=True)
 
     def _object(self, operation: str, key: str) -> tuple[bytes, ObjectInfo]:

@@ -37,7 +37,11 @@ Result = TypeVar("Result")
 
 
 class RetryBackend(Backend):
-    """Tries again for at most `deadline` seconds a call; `clock` and `sleep` serve tests."""
+    """Tries again what may succeed later, for at most `deadline` seconds a call.
+
+    `on_retry` is told of each error that is tried again, from the calling thread. `clock`,
+    `sleep` and `jitter` (the random share of a pause, 0 to 1) serve tests.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,8 @@ class RetryBackend(Backend):
         deadline: float = DEFAULT_DEADLINE,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
+        jitter: Callable[[], float] = random.random,
+        on_retry: Callable[[BackendError], object] | None = None,
     ) -> None:
         self._inner = inner
         self._deadline = deadline
@@ -54,6 +60,8 @@ class RetryBackend(Backend):
         self._answered = False
         self._closed = threading.Event()
         self._sleep = sleep or self._closed.wait
+        self._jitter = jitter
+        self._on_retry = on_retry
 
     @property
     def url(self) -> str:
@@ -69,7 +77,11 @@ class RetryBackend(Backend):
         return self._try(lambda: self._inner.head(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield as the inner backend; after a failure the listing goes on behind the last key."""
+        """Yield as the inner backend; after a failure the listing goes on behind the last key.
+
+        A listing that says it is `resumable` is asked again; any other is begun anew and
+        passed over to that key, because a generator that has raised would seem to have ended.
+        """
         last = ""
         listing = self._inner.list(prefix)
 
@@ -79,7 +91,8 @@ class RetryBackend(Backend):
                 while (info := next(listing, None)) is not None and info.key <= last:
                     pass
             except BackendError:
-                listing = self._inner.list(prefix)
+                if not getattr(listing, "resumable", False):
+                    listing = self._inner.list(prefix)
                 raise
             return info
 
@@ -114,7 +127,9 @@ class RetryBackend(Backend):
                 if left <= 0:
                     raise self._given_up(error, deadline) from error
                 log.warning("%s; trying again for %.0f s", error.message, left)
-            self._sleep(min(left, random.uniform(pause / 2, pause)))  # noqa: S311  # jitter, no secret
+                if self._on_retry is not None:
+                    self._on_retry(error)
+            self._sleep(min(left, pause / 2 * (1 + self._jitter())))
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _given_up(self, error: BackendError, deadline: float) -> BackendError:

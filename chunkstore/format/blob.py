@@ -6,6 +6,7 @@ empty file use the same code: nothing ever holds the whole list of a large file.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,13 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkstore import limits
-from chunkstore.format.document import (
-    DocumentKind,
-    Fields,
-    corrupt,
-    decode_document,
-    encode_document,
-)
+from chunkstore.format.document import DocumentKind, corrupt, decode_document, encode_document
 from chunkstore.ids import ID_SIZE, ChunkId
 
 LIST: Final = DocumentKind("list", b"CSLS", 1, limits.MAX_LIST_LENGTH, sealed=False)
@@ -80,10 +75,10 @@ def check_blob(blob: Blob, where: str) -> Blob:
         if blob.size or blob.depth:
             corrupt("a blob without chunks has a size or depth", where)
         return blob
-    sizes = blob.size_array()
-    # Each size is bounded before the sum, so that the sum cannot wrap.
+    # Not numpy: most blobs have one chunk, and its sums of 64 bits wrap.
+    sizes = struct.unpack(f"<{count}{'Q' if blob.depth else 'I'}", blob.sizes)
     most = limits.MAX_CHUNK_SIZE if blob.depth == 0 else limits.MAX_FILE_SIZE
-    if int(sizes.min()) == 0 or int(sizes.max()) > most or int(sizes.sum()) != blob.size:
+    if min(sizes) == 0 or max(sizes) > most or sum(sizes) != blob.size:
         corrupt("a blob's sizes do not add up", where)
     if blob.size > limits.MAX_FILE_SIZE:
         corrupt("a blob is larger than allowed", where)
@@ -102,19 +97,22 @@ def decode_list(data: bytes, where: str) -> Blob:
         CorruptObjectError: not a list.
         UnsupportedFormatError: a list of another format version.
     """
-    fields = Fields(decode_document(LIST, data, where), 4, "list", where)
+    fields = decode_document(LIST, data, where)
+    fields.record(4)
     depth = fields.integer(0, limits.MAX_BLOB_DEPTH - 1)
     size = fields.integer(1, limits.MAX_FILE_SIZE)
     ids = fields.bounded_binary(limits.MAX_INLINE_CHUNKS * ID_SIZE)
     sizes = fields.bounded_binary(limits.MAX_INLINE_CHUNKS * 8)
+    fields.end()
     return check_blob(Blob(size, depth, ids, sizes), where)
 
 
 def _list_ends(ids: bytes, *, final: bool) -> list[int]:
     """Return after how many of these chunks each list ends.
 
-    A list ends after a chunk whose id ends in ten zero bits (one in 1,024 on average), but not
-    before 256 chunks, and after 4,096 at the latest: cut by content like the data, so that an
+    A list ends after a chunk whose id has a multiple of 1,024 in its last four bytes, read as a
+    little-endian integer (one chunk in 1,024 on average), but not before 256 chunks, and after
+    4,096 at the latest: cut by content like the data, so that an
     edit in a large file makes one or two new lists, not all that follow it. The least length
     keeps a file of one repeated chunk from getting a list for each of its chunks.
 

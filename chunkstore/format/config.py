@@ -136,27 +136,29 @@ def decode_config(data: bytes, where: str = "config") -> Config:
         CorruptObjectError: not a config.
         UnsupportedFormatError: another format version, hash, chunker or keyed ids.
     """
-    fields = Fields(decode_document(CONFIG, data, where), 10, "config", where)
+    fields = decode_document(CONFIG, data, where)
+    fields.record(10)
     store_id = fields.binary(16)
-    created_ns = fields.integer(0, 1 << 63)
+    created_ns = fields.integer(0, (1 << 63) - 1)
     hash_name = fields.text(64)
-    id_key = fields.optional_binary(32)
-    if hash_name != "blake3" or id_key is not None:
+    keyed = not fields.nil()
+    if hash_name != "blake3" or keyed:
         raise UnsupportedFormatError(
-            f"{where}: ids by {hash_name!r}, keyed: {id_key is not None}; known: blake3, no key",
+            f"{where}: ids by {hash_name!r}, keyed: {keyed}; known: blake3, no key",
             hint="use a newer chunkstore",
         )
-    chunker = Fields(fields.array(), 4, "chunker", where)
-    name = chunker.text(64)
+    fields.record(4)
+    name = fields.text(64)
     if name not in CHUNKERS:
         raise UnsupportedFormatError(
             f"{where}: the store is cut by the unknown chunker {name!r}",
             hint="use a newer chunkstore",
         )
-    sizes = [chunker.integer(1, limits.MAX_CHUNK_SIZE) for _ in range(3)]
+    sizes = [fields.integer(1, limits.MAX_CHUNK_SIZE) for _ in range(3)]
     frame_size = fields.integer(1, limits.MAX_FRAME_SIZE)
     pack_length = fields.integer(1, limits.MAX_PACK_LENGTH)
-    features = [_features(fields.array(), where) for _ in range(3)]
+    features = [_features(fields) for _ in range(3)]
+    fields.end()
     try:
         return Config(
             store_id=store_id,
@@ -172,9 +174,8 @@ def decode_config(data: bytes, where: str = "config") -> Config:
         corrupt(error.message, where)
 
 
-def _features(names: list[object], where: str) -> frozenset[str]:
-    fields = Fields(names, min(len(names), _MAX_FEATURES), "features", where)
-    found = [fields.text(64) for _ in names]
+def _features(fields: Fields) -> frozenset[str]:
+    found = [fields.text(64) for _ in range(fields.array(_MAX_FEATURES))]
     if found != sorted(set(found)):
-        corrupt("features are not sorted", where)
+        fields.wrong("sorted features")
     return frozenset(found)

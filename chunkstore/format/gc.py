@@ -8,14 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from chunkstore import limits
-from chunkstore.format.document import (
-    DocumentKind,
-    Fields,
-    corrupt,
-    decode_document,
-    encode_document,
-)
+from chunkstore.format.document import DocumentKind, corrupt, decode_document, encode_document
 from chunkstore.ids import ID_SIZE, PackId
 
 GC_STATE: Final = DocumentKind("gc state", b"CSGC", 1, limits.MAX_GC_LENGTH, sealed=True)
@@ -53,8 +49,11 @@ def decode_gc_state(data: bytes, where: str) -> GcState:
         CorruptObjectError: not a gc state.
         UnsupportedFormatError: one of another format version.
     """
-    fields = Fields(decode_document(GC_STATE, data, where), 2, "gc state", where)
-    return GcState(fields.integer(0, (1 << 63) - 1), fields.text(1024))
+    fields = decode_document(GC_STATE, data, where)
+    fields.record(2)
+    state = GcState(fields.integer(0, (1 << 63) - 1), fields.text(1024))
+    fields.end()
+    return state
 
 
 def encode_condemned(packs: frozenset[PackId]) -> bytes:
@@ -69,9 +68,13 @@ def decode_condemned(data: bytes, where: str) -> frozenset[PackId]:
         CorruptObjectError: not a condemned list.
         UnsupportedFormatError: one of another format version.
     """
-    fields = Fields(decode_document(CONDEMNED, data, where), 1, "condemned list", where)
+    fields = decode_document(CONDEMNED, data, where)
+    fields.record(1)
     joined = fields.bounded_binary(limits.MAX_CONDEMNED_LENGTH)
-    packs = [PackId(joined[at : at + ID_SIZE]) for at in range(0, len(joined), ID_SIZE)]
-    if len(joined) % ID_SIZE or packs != sorted(set(packs)):
-        corrupt("the packs are not whole ids in ascending order", where)
-    return frozenset(packs)
+    fields.end()
+    if len(joined) % ID_SIZE:
+        corrupt("the packs are not whole ids", where)
+    ids = np.frombuffer(joined, f"S{ID_SIZE}")
+    if not bool((ids[:-1] < ids[1:]).all()):
+        corrupt("the packs are not in ascending order", where)
+    return frozenset(PackId(joined[at : at + ID_SIZE]) for at in range(0, len(joined), ID_SIZE))

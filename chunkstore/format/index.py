@@ -126,6 +126,8 @@ def merge_segments(segments: Sequence[IndexSegment], *, without: frozenset[PackI
 
     A pack that several segments list is taken from the first.
     """
+    if not segments:
+        return encode_segment([])
     taken: set[bytes] = set(without)
     parts: list[dict[str, np.ndarray]] = []
     frames_before = 0
@@ -205,9 +207,8 @@ def slot_of(chunk: bytes, bits: int) -> int:
 
 
 def _fanout(ids: IdArray, bits: int) -> U32Array:
-    prefixes = np.frombuffer(ids.tobytes(), ">u4")[:: ID_SIZE // 4]
-    slots = (prefixes.astype(np.uint64) >> np.uint64(32 - bits)).astype(np.int64)
-    counts = np.bincount(slots, minlength=1 << bits)
+    prefixes = ids.view(">u4")[:: ID_SIZE // 4].astype(np.int64)
+    counts = np.bincount(prefixes >> (32 - bits), minlength=1 << bits)
     return np.concatenate((np.zeros(1, "<u4"), np.cumsum(counts).astype("<u4")))
 
 
@@ -289,6 +290,8 @@ def decode_segment(data: bytes | memoryview, where: str) -> IndexSegment:
     if len(segment.ids):
         if int(segment.frames.max()) >= len(segment.frame_packs):
             corrupt("an entry names a frame that is not there", where)
+        if int(segment.sizes.min()) == 0 or int(segment.sizes.max()) > limits.MAX_CHUNK_SIZE:
+            corrupt("an entry's chunk is empty or larger than allowed", where)
         ends = segment.offsets.astype(np.uint64) + segment.sizes
         if bool((ends > segment.frame_sizes[segment.frames]).any()):
             corrupt("an entry leaves its frame", where)

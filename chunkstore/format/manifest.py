@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from blake3 import blake3
 
 from chunkstore import limits
+from chunkstore.errors import InvalidInputError
 from chunkstore.format.blob import EMPTY, Blob, check_blob
 from chunkstore.format.document import (
     DocumentKind,
@@ -44,7 +45,8 @@ PAGE_TARGET: Final = 64 * limits.KIB
 INLINE_PAGES: Final = 64 * limits.KIB
 """Pages of a version that are shorter than this in all are kept inside the root."""
 
-_PAGE_OVERHEAD: Final = 16
+_ENTRY_FIELDS: Final = (9, 2, 3)  # of a file, folder, link
+_LONGEST_PATH: Final = limits.MAX_PATH_LENGTH + 1  # a folder's slash is no part of its path
 
 
 class EntryKind(IntEnum):
@@ -183,66 +185,57 @@ def decode_page(data: bytes, where: str) -> list[Entry]:
         CorruptObjectError: not a page.
         UnsupportedFormatError: a page of another format version.
     """
+    fields = decode_document(PAGE, data, where)
     order = PathOrder()
     entries: list[Entry] = []
-    for values in decode_document(PAGE, data, where):
-        entry = _decode_entry(values, where)
+    for _ in range(fields.array(limits.MAX_PAGE_LENGTH)):
+        entry = _decode_entry(fields, where)
         problem = order.problem(entry.path)
         if problem:
             corrupt(f"path {entry.path!r}: {problem}", where)
         entries.append(entry)
+    fields.end()
     if not entries:
         corrupt("a page without entries", where)
     return entries
 
 
-def _decode_entry(values: object, where: str) -> Entry:
-    if not isinstance(values, list) or len(values) < 2 or type(values[0]) is not str:
-        corrupt("an entry is not an array that begins with a path", where)
-    path, kind = values[0], values[1]
+def _decode_entry(fields: Fields, where: str) -> Entry:
+    count = fields.array(9)
+    path = fields.text(_LONGEST_PATH)
+    kind = fields.integer(0, 2)
     is_folder = kind == EntryKind.FOLDER
-    problem = path_problem(path[:-1] if is_folder and path.endswith("/") else path)
-    if problem or (is_folder and not path.endswith("/")):
-        corrupt(f"path {path[:300]!r}: {problem or 'a folder without a slash at its end'}", where)
-    if type(kind) is not int:
-        corrupt("an entry's kind is not an integer", where)
-    if is_folder and len(values) == 2:
+    if is_folder and not path.endswith("/"):
+        corrupt(f"path {path!r}: a folder without a slash at its end", where)
+    problem = path_problem(path[:-1] if is_folder else path)
+    if problem:
+        corrupt(f"path {path!r}: {problem}", where)
+    if count != _ENTRY_FIELDS[kind]:
+        corrupt(f"an entry of kind {kind} with {count} fields", where)
+    if is_folder:
         return Entry(path, EntryKind.FOLDER)
-    if kind == EntryKind.LINK and len(values) == 3:
-        return Entry(path, EntryKind.LINK, target=_link_target(values[2], where))
-    if kind == EntryKind.FILE and len(values) == 9:
-        return _decode_file(path, values, where)
-    corrupt(f"an entry of kind {kind} with {len(values)} fields", where)
-
-
-def _link_target(target: object, where: str) -> str:
-    if (
-        type(target) is not str
-        or not target
-        or "\0" in target
-        or len(target.encode("utf-8", "surrogatepass")) > limits.MAX_LINK_TARGET
-    ):
-        corrupt("a link's target is not text of 1 to 4,096 bytes", where)
-    return target
-
-
-def _decode_file(path: str, values: list[Any], where: str) -> Entry:
-    _, _, executable, mtime_ns, file_hash, size, depth, ids, sizes = values
-    if (
-        type(executable) is not bool
-        or type(mtime_ns) is not int
-        or not -(1 << 63) <= mtime_ns < 1 << 63
-        or type(file_hash) is not bytes
-        or len(file_hash) != ID_SIZE
-        or type(size) is not int
-        or type(depth) is not int
-        or type(ids) is not bytes
-        or type(sizes) is not bytes
-        or size < 0
-    ):
-        corrupt(f"the fields of file {path!r} have wrong types or lengths", where)
-    blob = check_blob(Blob(size, depth, ids, sizes), where)
-    return Entry(path, EntryKind.FILE, executable, mtime_ns, FileHash(file_hash), "", blob)
+    if kind == EntryKind.LINK:
+        target = fields.text(limits.MAX_LINK_TARGET)
+        if not target or "\0" in target:
+            corrupt(f"link {path!r}: its target is empty or has a NUL", where)
+        return Entry(path, EntryKind.LINK, target=target)
+    return Entry(
+        path,
+        EntryKind.FILE,
+        fields.boolean(),
+        fields.integer(-(1 << 63), (1 << 63) - 1),
+        FileHash(fields.binary(ID_SIZE)),
+        "",
+        check_blob(
+            Blob(
+                fields.integer(0, limits.MAX_FILE_SIZE),
+                fields.integer(0, limits.MAX_BLOB_DEPTH),
+                fields.bounded_binary(limits.MAX_INLINE_CHUNKS * ID_SIZE),
+                fields.bounded_binary(limits.MAX_INLINE_CHUNKS * 8),
+            ),
+            where,
+        ),
+    )
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -270,10 +263,12 @@ def fit_manifest(manifest: Manifest) -> Manifest:
 
     Hints are a convenience: without them readers ask the index.
     """
-    if len(encode_manifest(manifest)) <= limits.MAX_MANIFEST_LENGTH:
-        return manifest
-    pages = tuple(page._replace(packs=()) for page in manifest.pages)
-    return dataclasses.replace(manifest, packs=(), pages=pages)
+    try:
+        encode_manifest(manifest)
+    except InvalidInputError:
+        pages = tuple(page._replace(packs=()) for page in manifest.pages)
+        return dataclasses.replace(manifest, packs=(), pages=pages)
+    return manifest
 
 
 def decode_manifest(data: bytes, where: str) -> Manifest:
@@ -283,18 +278,23 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         CorruptObjectError: not a manifest, or one that contradicts itself.
         UnsupportedFormatError: a manifest of another format version.
     """
-    fields = Fields(decode_document(MANIFEST, data, where), 8, "manifest", where)
-    dataset = fields.text(limits.MAX_NAME_LENGTH)
+    fields = decode_document(MANIFEST, data, where)
+    fields.record(8)
+    dataset = fields.name()
     created_ns = fields.integer(0, (1 << 63) - 1)
     message = fields.text(limits.MAX_MESSAGE_LENGTH)
-    parent = fields.optional_binary(ID_SIZE)
+    parent = None if fields.nil() else ManifestId(fields.binary(ID_SIZE))
     nonce = fields.binary(16)
-    totals = Fields(fields.array(), 3, "totals", where)
-    files = totals.integer(0, limits.MAX_VERSION_FILES)
-    size = totals.integer(0, limits.MAX_VERSION_FILES * limits.MAX_FILE_SIZE)
-    new_bytes = totals.integer(0, limits.MAX_VERSION_FILES * limits.MAX_FILE_SIZE)
-    packs = tuple(_decode_hint(values, where) for values in fields.array())
-    pages = tuple(_decode_page_ref(values, len(packs), where) for values in fields.array())
+    fields.record(3)
+    files = fields.integer(0, limits.MAX_VERSION_FILES)
+    size = fields.integer(0, (1 << 63) - 1)
+    new_bytes = fields.integer(0, (1 << 63) - 1)
+    packs = tuple(_decode_hint(fields) for _ in range(fields.array(limits.MAX_MANIFEST_LENGTH)))
+    pages = tuple(
+        _decode_page_ref(fields, len(packs), where)
+        for _ in range(fields.array(limits.MAX_MANIFEST_LENGTH))
+    )
+    fields.end()
     if sum(page.entries for page in pages) != files:
         corrupt("the pages' entries do not add up", where)
     paths = [page.first_path.encode() for page in pages]
@@ -304,7 +304,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         dataset=dataset,
         created_ns=created_ns,
         message=message,
-        parent=None if parent is None else ManifestId(parent),
+        parent=parent,
         nonce=nonce,
         files=files,
         size=size,
@@ -314,28 +314,26 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     )
 
 
-def _decode_hint(values: object, where: str) -> PackHint:
-    fields = Fields(values, 3, "pack hint", where)
+def _decode_hint(fields: Fields) -> PackHint:
+    fields.record(3)
     pack = PackId(fields.binary(ID_SIZE))
     length = fields.integer(HEADER_LENGTH + TRAILER_LENGTH, limits.MAX_PACK_LENGTH)
     low = max(HEADER_LENGTH, length - TRAILER_LENGTH - limits.MAX_DIRECTORY_LENGTH)
     return PackHint(pack, length, fields.integer(low, length - TRAILER_LENGTH))
 
 
-def _decode_page_ref(values: object, packs: int, where: str) -> PageRef:
-    fields = Fields(values, 5, "page", where)
+def _decode_page_ref(fields: Fields, packs: int, where: str) -> PageRef:
+    fields.record(5)
     page_id = ChunkId(fields.binary(ID_SIZE))
-    first_path = fields.text(limits.MAX_PATH_LENGTH)
+    first_path = fields.text(_LONGEST_PATH)
     problem = path_problem(first_path.removesuffix("/"))
     if problem:
         corrupt(f"a page begins with the path {first_path!r}: {problem}", where)
     entries = fields.integer(1, limits.MAX_PAGE_LENGTH)
-    numbers = fields.array()
-    if any(type(number) is not int or not 0 <= number < packs for number in numbers):
-        corrupt("a page names a pack that is not there", where)
-    inline = values[4] if isinstance(values, list) else None
-    if inline is not None:
-        inline = fields.bounded_binary(limits.MAX_PAGE_LENGTH)
-        if chunk_id(ChunkKind.PAGE, inline) != page_id:
-            corrupt("a page kept inside the root does not have its id", where)
+    numbers: list[int] = []
+    for _ in range(fields.array(packs)):
+        numbers.append(fields.integer(numbers[-1] + 1 if numbers else 0, packs - 1))
+    inline = None if fields.nil() else fields.bounded_binary(limits.MAX_PAGE_LENGTH)
+    if inline is not None and chunk_id(ChunkKind.PAGE, inline) != page_id:
+        corrupt("a page kept inside the root does not have its id", where)
     return PageRef(page_id, first_path, entries, tuple(numbers), inline)

@@ -58,10 +58,10 @@ class PackClass(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One stored frame as the packer lays it down.
+    """One stored frame as a directory lists it.
 
     Attributes:
-        data: the stored bytes.
+        length: stored bytes.
         codec: how they are stored.
         raw_size: bytes of the frame's chunks.
         ids: the chunks' ids, in order.
@@ -69,7 +69,7 @@ class Frame:
         kinds: the chunks' kinds, in the same order.
     """
 
-    data: bytes
+    length: int
     codec: Codec
     raw_size: int
     ids: Sequence[ChunkId]
@@ -118,7 +118,7 @@ def encode_directory(frames: Sequence[Frame]) -> bytes:
     kinds = bytes(kind for frame in frames for kind in frame.kinds)
     columns = [
         _COUNTS.pack(len(frames), len(kinds)),
-        np.array([len(frame.data) for frame in frames], dtype="<u4").tobytes(),
+        np.array([frame.length for frame in frames], dtype="<u4").tobytes(),
         np.array([frame.raw_size for frame in frames], dtype="<u4").tobytes(),
         np.array([len(frame.sizes) for frame in frames], dtype="<u4").tobytes(),
         bytes(frame.codec for frame in frames),
@@ -127,7 +127,7 @@ def encode_directory(frames: Sequence[Frame]) -> bytes:
         kinds,
     ]
     directory = b"".join(columns)
-    offset = HEADER_LENGTH + sum(len(frame.data) for frame in frames)
+    offset = HEADER_LENGTH + sum(frame.length for frame in frames)
     checksum = blake3(directory).digest()
     return directory + _TRAILER.pack(offset, len(directory), checksum, TRAILER_MAGIC)
 
@@ -235,6 +235,8 @@ def _chunk_places(
         corrupt("the frames' chunk counts do not add up", where)
     if len(sizes) == 0:
         return np.zeros(0, np.uint32), np.zeros(0, np.uint32)
+    if int(sizes.min()) == 0:
+        corrupt("a chunk is empty", where)
     if int(sizes.max()) > limits.MAX_CHUNK_SIZE or int(frame_sizes.max()) > limits.MAX_FRAME_SIZE:
         corrupt("a chunk or frame is larger than allowed", where)
     ends = np.cumsum(sizes, dtype=np.uint64)

@@ -1,6 +1,6 @@
 """Paths inside a version: what may be one, and the order in which they stand.
 
-Implements section 8, "Paths", of docs/design/format.md. Pure.
+Implements section 8.1, "Paths", of docs/design/format.md. Pure.
 """
 
 from __future__ import annotations

@@ -114,15 +114,17 @@ def decode_ref(data: bytes, where: str) -> Ref:
         CorruptObjectError: not a ref, or one that contradicts itself.
         UnsupportedFormatError: a ref of another format version.
     """
-    fields = Fields(decode_document(REF, data, where), 8, "ref", where)
-    dataset = fields.text(limits.MAX_NAME_LENGTH)
+    fields = decode_document(REF, data, where)
+    fields.record(8)
+    dataset = fields.name()
     sequence = fields.integer(1, _MOST)
     nonce = fields.binary(16)
     gc_generation = fields.integer(0, _MOST)
     next_number = fields.integer(1, _MOST)
-    versions = tuple(_decode_version(values, where) for values in fields.array())
-    tags = tuple(_decode_tag(values, where) for values in fields.array())
-    nonces = tuple(fields.array())
+    versions = tuple(_decode_version(fields) for _ in range(fields.array(limits.MAX_REF_LENGTH)))
+    tags = tuple(_decode_tag(fields) for _ in range(fields.array(limits.MAX_REF_LENGTH)))
+    nonces = tuple(fields.binary(16) for _ in range(fields.array(limits.MAX_COMMIT_NONCES)))
+    fields.end()
     numbers = [version.number for version in versions]
     if any(after <= before for before, after in zip([0, *numbers], numbers, strict=False)):
         corrupt("the versions are not sorted", where)
@@ -131,10 +133,8 @@ def decode_ref(data: bytes, where: str) -> Ref:
     names = [name for name, _ in tags]
     if names != sorted(set(names)) or not {number for _, number in tags} <= set(numbers):
         corrupt("the tags are not sorted or name versions that are not there", where)
-    if len(nonces) > limits.MAX_COMMIT_NONCES or nonces[:1] != (nonce,):
+    if nonces[:1] != (nonce,):
         corrupt("the nonces do not begin with the ref's own", where)
-    if any(type(item) is not bytes or len(item) != 16 for item in nonces):
-        corrupt("a nonce is not 16 bytes", where)
     return Ref(
         dataset=dataset,
         sequence=sequence,
@@ -147,8 +147,8 @@ def decode_ref(data: bytes, where: str) -> Ref:
     )
 
 
-def _decode_version(values: object, where: str) -> VersionRecord:
-    fields = Fields(values, 8, "version", where)
+def _decode_version(fields: Fields) -> VersionRecord:
+    fields.record(8)
     return VersionRecord(
         number=fields.integer(1, _MOST),
         manifest_id=ManifestId(fields.binary(ID_SIZE)),
@@ -161,6 +161,6 @@ def _decode_version(values: object, where: str) -> VersionRecord:
     )
 
 
-def _decode_tag(values: object, where: str) -> tuple[str, int]:
-    fields = Fields(values, 2, "tag", where)
-    return fields.text(limits.MAX_NAME_LENGTH), fields.integer(1, _MOST)
+def _decode_tag(fields: Fields) -> tuple[str, int]:
+    fields.record(2)
+    return fields.name(), fields.integer(1, _MOST)

@@ -1,0 +1,51 @@
+# Every target works on a fresh machine by itself; it needs Python 3.11 or 3.12 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+MINIO := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+WORKERS ?= 2
+
+.PHONY: help venv demo test check lint large servers bench-requests clean
+
+help:
+	@echo "make demo     see a real tree pushed, edited, pushed again, pulled and compared"
+	@echo "make test     run the tests (SeaweedFS always; MinIO where 'make servers' built it)"
+	@echo "make check    everything that CI runs: lint, types, walls, tests"
+	@echo "make servers  install the servers that the tests talk to; MinIO needs Go"
+	@echo "make large    files of 2 and 20 GB in and out, memory measured; takes long"
+	@echo "make venv     .venv with everything, so that .venv/bin/chunkstore runs"
+
+venv: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+demo: venv
+	$(BIN)/python -m bench.demo
+
+test: venv
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not large'
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+large: venv
+	$(BIN)/python -m pytest -m large -s --timeout 0
+
+servers: venv
+	@if command -v go >/dev/null; then \
+	  [ -x .servers/minio ] || { echo "building MinIO, about 3 minutes ..."; \
+	    GOBIN=$(CURDIR)/.servers go install $(MINIO); }; \
+	else echo "no Go here, so no MinIO: the tests that need it will be skipped and counted"; fi
+
+bench-requests: venv
+	$(BIN)/python -m bench.bench_requests
+
+clean:
+	rm -rf .venv .servers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

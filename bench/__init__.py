@@ -1,0 +1,1 @@
+"""Benches and the demo: what chunkstore costs and saves, measured and printed."""

@@ -1,0 +1,123 @@
+"""`chunkstore pull`: restore a version, or part of it, into a folder."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from chunkstore.address import Address, parse_address
+from chunkstore_cli import output
+from chunkstore_cli.documents import pull_summary
+from chunkstore_cli.exit_codes import Status
+from chunkstore_cli.options import dry_run, path_filters, verb, yes
+from chunkstore_cli.progress import PULL, watching
+from chunkstore_cli.questions import confirm
+from chunkstore_cli.session import Session
+
+if TYPE_CHECKING:
+    from chunkstore.restore import LinkPolicy
+    from chunkstore.store import Store
+    from chunkstore.values import PullResult
+
+_LOOKED_AT = 1000
+
+
+@verb(
+    examples="""
+    chunkstore pull imagenet
+    chunkstore pull imagenet@v2 ./data --delete --include 'train/**'
+    chunkstore pull imagenet@v2:labels.json ./labels.json
+    """
+)
+@click.argument("address")
+@click.argument("target", required=False)
+@click.option("--delete", is_flag=True, help="Remove files that the version does not have.")
+@path_filters
+@click.option(
+    "--links",
+    type=click.Choice(["none", "inside", "all"]),
+    default="inside",
+    show_default=True,
+    help="Which symbolic links to make: none, those that stay inside the target, or all.",
+)
+@dry_run
+@yes
+def pull(
+    session: Session,
+    address: str,
+    target: str | None,
+    delete: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    links: LinkPolicy,
+    dry_run: bool,
+    yes: bool,
+) -> Status | None:
+    """Restore ADDRESS, which is NAME[@VERSION][:PATH], into the folder TARGET.
+
+    Without TARGET the last part of the name, or of the path, is used: imagenet/train goes to
+    ./train. A single file goes into TARGET if that is a folder, else it is called so.
+
+    Only what the target lacks is fetched, and every byte is verified. A pull that was broken off
+    goes on from what is in place when the same command is run again. Files of the target that
+    the version does not have stay, unless --delete is given; into a folder that has nothing of the
+    version, --delete asks first. What had to be left out is named, and the status is then 3.
+    """
+    where = parse_address(address)
+    folder = target or f"./{(where.path or where.dataset).rpartition('/')[2]}"
+    with session.open_store() as store:
+        if delete and not dry_run and not _is_related(store, where, folder):
+            confirm(
+                f"{folder} has nothing of {where}; remove all of its files that are not in it?",
+                yes=yes,
+                refusal=f"{folder} has nothing of {where}, and --delete would remove all its files",
+            )
+        with watching(session.common, PULL, items=dry_run) as watch:
+            result = store.pull(
+                where,
+                folder,
+                delete=delete,
+                include=include,
+                exclude=exclude,
+                links=links,
+                dry_run=dry_run,
+                progress=watch,
+            )
+    if session.common.json:
+        output.json_line(pull_summary(result))
+    elif session.common.quiet:
+        output.line(result.manifest_id.hex())
+    else:
+        _tell(result, folder, dry_run=dry_run)
+    return Status.SOME_FILES_FAILED if result.left_out else None
+
+
+def _is_related(store: Store, where: Address, folder: str) -> bool:
+    """Whether the folder is empty, or has any of the first files of the version."""
+    try:
+        if not os.listdir(folder):
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    above = len(where.path) + 1 if where.path else 0
+    paths = (entry.path[above:] for entry in itertools.islice(store.entries(where), _LOOKED_AT))
+    return any(path and os.path.lexists(os.path.join(folder, path)) for path in paths)
+
+
+def _tell(result: PullResult, folder: str, *, dry_run: bool) -> None:
+    stats = result.stats
+    verb = "would be" if dry_run else "is"
+    deleted = f", removed {output.count_text(stats.deleted, 'file')}" if stats.deleted else ""
+    name = f"{result.dataset}@{result.version} {output.short_id(result.manifest_id)}"
+    output.line(
+        f"{name} {verb} in {folder}: "
+        f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}"
+    )
+    output.line(
+        f"fetched {output.size_text(stats.fetched_bytes)}, "
+        f"reused {output.size_text(stats.reused_bytes)}, "
+        f"wrote {output.size_text(stats.written_bytes)}{deleted} in {stats.seconds:.1f} s"
+    )

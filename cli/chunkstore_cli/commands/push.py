@@ -1,0 +1,143 @@
+"""`chunkstore push`: store a folder, a file or stdin as the next version of a dataset."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from chunkstore.errors import InvalidInputError, NotFoundError
+from chunkstore_cli import output
+from chunkstore_cli.documents import push_summary
+from chunkstore_cli.options import dry_run, path_filters, verb
+from chunkstore_cli.progress import PUSH, watching
+from chunkstore_cli.session import Session
+
+if TYPE_CHECKING:
+    from chunkstore.values import PushResult
+
+
+@verb(
+    examples="""
+    chunkstore push ./data imagenet -m "fix labels" --tag v2
+    chunkstore push ./data imagenet --exclude '*.tmp' --dry-run
+    chunkstore push model.bin models/net
+    produce | chunkstore push - logs/job42 --name today.jsonl
+    """
+)
+@click.argument("source")
+@click.argument("dataset")
+@click.option("-m", "--message", default="", metavar="TEXT", help="What to say of the version.")
+@click.option("--tag", "tags", multiple=True, metavar="NAME", help="Name it. May be repeated.")
+@click.option("--name", metavar="PATH", help="Path of a file or of stdin in the version.")
+@click.option(
+    "--expect",
+    metavar="VERSION",
+    help="Push only if this is the latest version, 0 if there must be none; else status 8.",
+)
+@path_filters
+@dry_run
+@click.option(
+    "--skip-unreadable", is_flag=True, help="Push without files that cannot be read, naming them."
+)
+@click.option("--allow-same", is_flag=True, help="Make a version even where nothing changed.")
+@click.option(
+    "--level",
+    type=click.IntRange(1, 19),
+    default=3,
+    show_default=True,
+    help="Of zstd: higher is smaller and slower.",
+)
+def push(
+    session: Session,
+    source: str,
+    dataset: str,
+    message: str,
+    tags: tuple[str, ...],
+    name: str | None,
+    expect: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    dry_run: bool,
+    skip_unreadable: bool,
+    allow_same: bool,
+    level: int,
+) -> None:
+    """Store SOURCE, a folder, a file or - for stdin, as the next version of DATASET.
+
+    Only chunks that the store lacks are sent. A push that was broken off, by Ctrl-C, a lost
+    connection or a crash, goes on from what is stored when the same command is run again.
+
+    A folder's .chunkstoreignore files, in the syntax of .gitignore, say what is left out. A push
+    that changes nothing makes no version. One that cannot read a file makes none either and
+    ends with status 3.
+    """
+    _check(source, dataset)
+    with (
+        session.open_store() as store,
+        watching(session.common, PUSH, items=dry_run) as watch,
+    ):
+        result = store.push(
+            _stdin() if source == "-" else source,
+            dataset,
+            message=message,
+            tags=tags,
+            name=name,
+            expect=expect,
+            include=include,
+            exclude=exclude,
+            dry_run=dry_run,
+            skip_unreadable=skip_unreadable,
+            allow_same=allow_same,
+            level=level,
+            progress=watch,
+        )
+    if session.common.json:
+        output.json_line(push_summary(result))
+    elif session.common.quiet:
+        if result.manifest_id:
+            output.line(result.manifest_id.hex())
+    else:
+        _tell(result)
+
+
+def _check(source: str, dataset: str) -> None:
+    """Meet the two usual slips before anything is opened."""
+    if source != "-" and not os.path.lexists(source) and os.path.lexists(dataset):
+        raise NotFoundError(
+            f"no file or folder {source!r} to push",
+            hint=f"the source comes first: chunkstore push {dataset} {source}",
+        )
+    name, at, version = dataset.partition("@")
+    if at:
+        raise InvalidInputError(
+            f"a push cannot choose the version: {dataset!r}",
+            hint=f"it makes the next one; to name that: push {source} {name} --tag {version}",
+        )
+
+
+def _stdin() -> IO[bytes]:
+    """Return stdin without a buffer, whose lock a thread that reads would hold at the end."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        output.note("reading from the terminal; Ctrl-D ends it")
+    return open(0, "rb", buffering=0, closefd=False)
+
+
+def _tell(result: PushResult) -> None:
+    stats = result.stats
+    content = f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}"
+    changed = output.count_text(stats.new_files, "changed file")
+    new = f"{changed}, {output.size_text(stats.new_bytes)}"
+    if result.unchanged:
+        output.line(f"{result.dataset}@{result.version} is unchanged: {content}")
+    elif result.version is None or result.manifest_id is None:
+        output.line(f"{result.dataset} would get a version: {content}; new: {new}")
+    else:
+        identifier = output.short_id(result.manifest_id)
+        output.line(f"{result.dataset}@{result.version} {identifier}: {content}")
+        output.line(
+            f"new: {new}; stored {output.size_text(stats.stored_bytes)}, "
+            f"sent {output.size_text(stats.sent_bytes)} in {stats.seconds:.1f} s"
+        )

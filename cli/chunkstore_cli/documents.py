@@ -1,0 +1,120 @@
+"""The library's values as JSON, with the keys that the documentation promises.
+
+Ids are whole, sizes in bytes, times RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from chunkstore_cli import output
+
+if TYPE_CHECKING:
+    from chunkstore.format.manifest import Entry
+    from chunkstore.values import PullResult, PushResult, StatusResult, Version
+
+
+def version_document(version: Version) -> dict[str, Any]:
+    """Return all that is known of a version."""
+    return {
+        "dataset": version.dataset,
+        "version": version.number,
+        "manifest": version.manifest_id.hex(),
+        "created": output.time_json(version.created_ns),
+        "message": version.message,
+        "files": version.files,
+        "size": version.size,
+        "new_bytes": version.new_bytes,
+        "stored_bytes": version.stored_bytes,
+        "tags": list(version.tags),
+    }
+
+
+def version_name(version: Version) -> dict[str, Any]:
+    """Return what names a version."""
+    return {
+        "dataset": version.dataset,
+        "version": version.number,
+        "manifest": version.manifest_id.hex(),
+    }
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    """Return a path of a version."""
+    from chunkstore.format.manifest import EntryKind
+
+    kind = entry.kind.name.lower()
+    if entry.kind == EntryKind.LINK:
+        return {"path": entry.path, "kind": kind, "target": entry.target}
+    if entry.kind == EntryKind.FOLDER:
+        return {"path": entry.path, "kind": kind}
+    return {
+        "path": entry.path,
+        "kind": kind,
+        "size": entry.size,
+        "modified": output.time_json(entry.mtime_ns),
+        "executable": entry.executable,
+        "hash": entry.file_hash.hex(),
+    }
+
+
+def push_summary(result: PushResult) -> dict[str, Any]:
+    """Return the last line of a push."""
+    stats = result.stats
+    return {
+        "type": "summary",
+        "dataset": result.dataset,
+        "version": result.version,
+        "manifest": result.manifest_id.hex() if result.manifest_id else None,
+        "unchanged": result.unchanged,
+        "files": stats.files,
+        "size": stats.size,
+        "new_files": stats.new_files,
+        "new_bytes": stats.new_bytes,
+        "stored_bytes": stats.stored_bytes,
+        "sent_bytes": stats.sent_bytes,
+        "seconds": round(stats.seconds, 3),
+    }
+
+
+def pull_summary(result: PullResult) -> dict[str, Any]:
+    """Return the last line of a pull."""
+    stats = result.stats
+    return {
+        "type": "summary",
+        "dataset": result.dataset,
+        "version": result.version,
+        "manifest": result.manifest_id.hex(),
+        "files": stats.files,
+        "size": stats.size,
+        "fetched_bytes": stats.fetched_bytes,
+        "reused_bytes": stats.reused_bytes,
+        "written_bytes": stats.written_bytes,
+        "deleted": stats.deleted,
+        "seconds": round(stats.seconds, 3),
+    }
+
+
+def status_summary(dataset: str, result: StatusResult) -> dict[str, Any]:
+    """Return the last line of a status."""
+    version, stats = result.version, result.stats
+    return {
+        "type": "summary",
+        "dataset": dataset,
+        "version": version.number if version else None,
+        "manifest": version.manifest_id.hex() if version else None,
+        **count_kinds(kind for kind, _, _ in result.changes),
+        "files": stats.files,
+        "size": stats.size,
+        "new_bytes": stats.new_bytes,
+        "seconds": round(stats.seconds, 3),
+    }
+
+
+def count_kinds(kinds: Iterable[str]) -> dict[str, int]:
+    """Return how many paths were added, modified and removed."""
+    counts = {"added": 0, "modified": 0, "removed": 0}
+    for kind in kinds:
+        counts[kind] += 1
+    return counts

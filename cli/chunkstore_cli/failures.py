@@ -1,0 +1,99 @@
+"""What went wrong, for people and for programs: the one place where exceptions become exits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from chunkstore.errors import ChunkstoreError, FilesystemError
+from chunkstore_cli import output
+from chunkstore_cli.exit_codes import Status, status_of
+from chunkstore_cli.interrupts import Stopped
+
+if TYPE_CHECKING:
+    from chunkstore_cli.common import Common
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a command ends.
+
+    Attributes:
+        status: the exit status.
+        code: a stable word for programs.
+        message: what failed.
+        hint: what to do next.
+        label: the word before the message.
+    """
+
+    status: Status
+    code: str
+    message: str
+    hint: str | None = None
+    label: str = "error: "
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what is to be said of any exception that ends a command."""
+    if isinstance(error, ChunkstoreError):
+        return Failure(status_of(error), error.code, error.message, error.hint)
+    if isinstance(error, click.UsageError):
+        return _usage(error)
+    if isinstance(error, click.ClickException):
+        return Failure(Status.FAILURE, "error", error.format_message())
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        status = error.status if isinstance(error, Stopped) else Status.INTERRUPTED
+        word = "terminated" if status == Status.TERMINATED else "interrupted"
+        notes = getattr(error, "__notes__", [])
+        return Failure(status, "interrupted", ": ".join([word, *notes]), label="")
+    if isinstance(error, OSError):
+        return Failure(Status.FAILURE, "os_error", _os_error(error))
+    return Failure(
+        Status.FAILURE,
+        "bug",
+        f"unexpected {type(error).__name__}: {error}",
+        "this is a bug: run the same command with --debug and report what it prints",
+    )
+
+
+def report(error: BaseException, common: Common) -> Status:
+    """Say why the command ends and return its exit status."""
+    failure = failure_of(error)
+    if common.debug:
+        import traceback
+
+        output.notes("".join(traceback.format_exception(error)))
+    if common.json:
+        _print_json(failure)
+    output.note(failure.label + failure.message)
+    output.hint(failure.hint)
+    return failure.status
+
+
+def _print_json(failure: Failure) -> None:
+    document = {
+        "type": "error",
+        "code": failure.code,
+        "message": failure.message,
+        "hint": failure.hint,
+        "status": failure.status,
+    }
+    with contextlib.suppress(FilesystemError, output.OutputClosedError):  # stderr has it too
+        output.json_line(document)
+
+
+def _usage(error: click.UsageError) -> Failure:
+    hint = None
+    if error.ctx is not None:
+        usage = " ".join(error.ctx.get_usage().split()).removeprefix("Usage: ")
+        hint = f"usage: {usage}; '{error.ctx.command_path} --help' says more"
+    return Failure(Status.USAGE, "usage", error.format_message(), hint)
+
+
+def _os_error(error: OSError) -> str:
+    what = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {what}" if error.filename else what

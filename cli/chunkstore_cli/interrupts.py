@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM: the first ends the work in good order, the second at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Final
+
+from chunkstore_cli.exit_codes import Status
+
+_STATUS: Final = {signal.SIGINT: Status.INTERRUPTED, signal.SIGTERM: Status.TERMINATED}
+_SHOW_CURSOR: Final = b"\x1b[?25h"
+
+
+class Stopped(KeyboardInterrupt):
+    """The user or the system wants the command to end.
+
+    A KeyboardInterrupt, so that all below treats SIGTERM as it treats Ctrl-C. Whoever knows how
+    far the work came adds that as a note.
+    """
+
+    def __init__(self, status: Status) -> None:
+        super().__init__()
+        self.status = status
+
+
+def catch_signals() -> None:
+    """From now on raise Stopped in the main thread at the first signal, and end at the second."""
+    for number in _STATUS:
+        signal.signal(number, _first)
+
+
+def _first(number: int, _frame: FrameType | None) -> None:
+    for each in _STATUS:
+        signal.signal(each, _second)
+    _say(b"\nstopping; once more ends at once\n")
+    raise Stopped(_STATUS[signal.Signals(number)])
+
+
+def _second(number: int, _frame: FrameType | None) -> None:
+    _say(_SHOW_CURSOR)  # the bars hide it
+    os._exit(_STATUS[signal.Signals(number)])
+
+
+def _say(text: bytes) -> None:
+    """Write past Python's buffers, which the signal may have interrupted in the middle."""
+    if sys.stderr is not None and os.isatty(2):
+        os.write(2, text)

@@ -1,0 +1,185 @@
+"""The decorators that make a function a verb: the options of every verb, and those of several.
+
+A verb's function takes a Session first, and returns None or the exit status where that is not 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from chunkstore_cli.common import Common
+
+if TYPE_CHECKING:
+    from chunkstore_cli.exit_codes import Status
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+VerbFunction = Callable[..., "Status | None"]
+
+SETTINGS: Final = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+}
+
+
+class Verb(click.Command):
+    """A verb; its help lists its own options before those that all verbs have."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the two lists."""
+        for heading, shared in (("Options", False), ("Options of every verb", True)):
+            records = [
+                record
+                for option in self.get_params(ctx)
+                if isinstance(option, click.Option) and isinstance(option, _Shared) is shared
+                if (record := option.get_help_record(ctx)) is not None
+            ]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples as they are."""
+        del ctx
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write(self.epilog)
+
+
+class _Shared(click.Option):
+    """An option of every verb: kept in Common, not handed to the verb."""
+
+    def __init__(self, *names: str, **attributes: Any) -> None:
+        super().__init__(names, expose_value=False, callback=_keep, **attributes)
+
+
+def _keep(ctx: click.Context, option: click.Parameter, value: object) -> None:
+    if value and option.name:
+        setattr(ctx.find_root().obj, option.name, value)
+
+
+def _shared_options() -> list[click.Option]:
+    return [
+        _Shared("--json", is_flag=True, help="Print JSON; what it holds is in the documentation."),
+        _Shared("-q", "--quiet", is_flag=True, help="Print ids only, and no progress."),
+        _Shared("--no-progress", is_flag=True, help="Show no progress."),
+        _Shared("--debug", is_flag=True, help="Print a traceback where something fails."),
+    ]
+
+
+def _store_options() -> list[click.Option]:
+    return [
+        _Shared(
+            "-s",
+            "--store",
+            metavar="URL|NAME",
+            help="The store: ./folder, s3://bucket/prefix or a remote. Otherwise CHUNKSTORE_STORE, "
+            "then the default remote.",
+        ),
+        _Shared("--endpoint", metavar="URL", help="The S3 server, such as http://127.0.0.1:9000."),
+    ]
+
+
+def common_options(*, store: bool = True) -> list[click.Option]:
+    """Return the options of every verb; without `store` of those that need no store."""
+    return (_store_options() if store else []) + _shared_options()
+
+
+def verb(*, store: bool = True, examples: str = "") -> Callable[[VerbFunction], click.Command]:
+    """Make a function a verb that is called as the function is.
+
+    Args:
+        store: whether it takes the options that name a store.
+        examples: commands for the end of the help, one a line.
+    """
+
+    def decorate(function: VerbFunction) -> click.Command:
+        @functools.wraps(function)
+        def run(**parameters: Any) -> Status | None:
+            from chunkstore_cli.session import Session
+
+            common = click.get_current_context().find_root().obj
+            assert isinstance(common, Common)
+            return function(Session.of_process(common), **parameters)
+
+        command = click.command(
+            name=function.__name__.rstrip("_"),
+            cls=Verb,
+            context_settings=SETTINGS,
+            epilog=_as_epilog(examples),
+        )(run)
+        command.params += common_options(store=store)
+        return command
+
+    return decorate
+
+
+def _as_epilog(examples: str) -> str:
+    lines = [line.strip() for line in examples.strip().splitlines()]
+    return "Examples:\n" + "".join(f"  {line}\n" for line in lines) if examples else ""
+
+
+# options that several verbs have
+
+
+def path_filters(function: Decorated) -> Decorated:
+    """Give a verb --include and --exclude."""
+    for name, what in (("exclude", "Leave out"), ("include", "Take only")):
+        function = click.option(
+            f"--{name}",
+            multiple=True,
+            metavar="PATTERN",
+            help=f"{what} what matches, in the syntax of gitignore. May be repeated.",
+        )(function)
+    return function
+
+
+def s3_options(function: Decorated) -> Decorated:
+    """Give a verb the settings of an S3 server that an address can hold."""
+    for option in (
+        click.option(
+            "--path-style", is_flag=True, help="Name the bucket in the path, not the host name."
+        ),
+        click.option(
+            "--ca-file",
+            type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+            help="PEM file of the certificate authorities to trust.",
+        ),
+        click.option("--region", metavar="NAME", help="The region of the bucket."),
+    ):
+        function = option(function)
+    return function
+
+
+def dry_run(function: Decorated) -> Decorated:
+    """Give a verb -n/--dry-run."""
+    return click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")(
+        function
+    )
+
+
+def yes(function: Decorated) -> Decorated:
+    """Give a verb --yes."""
+    return click.option("--yes", is_flag=True, help="Do not ask.")(function)
+
+
+def size_option(name: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
+    """Give a verb an option that takes a size, such as 65536, 64KiB or 1M."""
+    return click.option(name, metavar="SIZE", callback=_parse_size, **attributes)
+
+
+_FACTORS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _parse_size(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    text = value.strip().upper().removesuffix("B").removesuffix("I")
+    digits = text.rstrip("KMG")
+    factor = _FACTORS.get(text[len(digits) :])
+    if factor is None or not digits.isdecimal() or len(digits) > 12:
+        raise click.BadParameter(f"{value!r} is not a size; write for instance 64KiB", ctx, option)
+    return int(digits) * factor

@@ -1,0 +1,78 @@
+"""What one run of a verb works with: the options of every verb, the settings, the open store."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from chunkstore.errors import InvalidInputError
+from chunkstore_cli import output
+from chunkstore_cli.common import Common
+from chunkstore_cli.environment import Environment, Found, with_parameters
+
+if TYPE_CHECKING:
+    from chunkstore.store import Store
+
+
+class Session:
+    """One run of a verb."""
+
+    def __init__(self, common: Common, environment: Environment) -> None:
+        """Take what was given.
+
+        Raises:
+            InvalidInputError: options that exclude each other.
+        """
+        if common.json and common.quiet:
+            raise InvalidInputError("--json and --quiet exclude each other")
+        self.common = common
+        self.environment = environment
+
+    @classmethod
+    def of_process(cls, common: Common) -> Session:
+        """Return the session of this process."""
+        return cls(common, Environment.of(os.environ))
+
+    @functools.cached_property
+    def store_address(self) -> Found:
+        """The store that is meant, and who said so.
+
+        Raises:
+            InvalidInputError: none is named.
+            NotFoundError: it is a name that no remote has.
+        """
+        found = self.environment.store(self.common.store)
+        return Found(with_parameters(found.value, endpoint=self.common.endpoint), found.origin)
+
+    @contextlib.contextmanager
+    def open_store(self) -> Iterator[Store]:
+        """Open the store that is meant.
+
+        Raises:
+            as `store_address` and `Store.open`.
+        """
+        from chunkstore.store import Store
+
+        listen(debug=self.common.debug)
+        url = self.store_address.value
+        with Store.open(url, **self.environment.store_arguments(url)) as store:
+            yield store
+
+
+class _ToStderr(logging.Handler):
+    """Prints what the library logs, such as that a server is tried again."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        output.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def listen(*, debug: bool) -> None:
+    """Print the library's warnings from now on, with `debug` all that it logs."""
+    logger = logging.getLogger("chunkstore")
+    logger.handlers = [_ToStderr()]
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger.propagate = False

@@ -1,0 +1,115 @@
+"""The table of verbs, and the group that imports a verb's module when it is used, not before."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+from chunkstore import __version__
+from chunkstore_cli.options import SETTINGS, common_options
+
+SECTIONS: Final = {
+    "Stores": {
+        "init": "Create a store.",
+        "remote": "Keep stores under names.",
+        "doctor": "Check the installation, the settings and the storage.",
+    },
+    "Data": {
+        "push": "Store a folder, a file or stdin as the next version.",
+        "pull": "Restore a version, fetching only what is missing.",
+        "status": "Compare a folder with a version before any transfer.",
+        "cat": "Print one file of a version, or a range of it.",
+    },
+    "Versions": {
+        "ls": "List datasets, or the files of a version.",
+        "log": "List the versions of a dataset.",
+        "diff": "List what differs between two versions.",
+        "stat": "Show sizes and what deduplication saves.",
+        "tag": "Name a version, or list and delete such names.",
+        "rm": "Drop versions.",
+    },
+    "Shell": {
+        "completion": "Print a script that completes commands.",
+    },
+}
+"""Verbs and their one-line helps, so that listing them imports none of them."""
+
+_INTRODUCTION: Final = """\
+Versioned datasets, cut into content-defined chunks and stored once, in a folder or an S3
+bucket. A push sends only what the store lacks; a pull fetches only what the target lacks; both go
+on where they stopped when the same command is run again.
+"""
+
+_FIRST_STEPS: Final = """\
+First steps:
+  chunkstore init ./store
+  export CHUNKSTORE_STORE=./store
+  chunkstore push ./data imagenet -m "first"
+  chunkstore pull imagenet@1 ./copy
+
+'chunkstore VERB --help' explains a verb.
+"""
+
+
+class Verbs(click.Group):
+    """The group of all verbs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the verbs."""
+        del ctx
+        return [name for verbs in SECTIONS.values() for name in verbs]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb; None where there is none of that name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"chunkstore_cli.commands.{cmd_name}")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that is called; an unknown one is answered with the nearest."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            more = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such verb: {args[0]!r}.{more}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by section, and the first steps."""
+        del ctx
+        width = max(len(name) for verbs in SECTIONS.values() for name in verbs)
+        for heading, verbs in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), text) for name, text in verbs.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first steps as they are."""
+        del ctx
+        formatter.write_paragraph()
+        formatter.write(_FIRST_STEPS)
+
+
+def build() -> Verbs:
+    """Return the command line as one click command."""
+
+    def root() -> None:
+        """Take the options that stand before the verb; they keep themselves."""
+
+    version = click.version_option(__version__, message="%(prog)s %(version)s")
+    group = Verbs(
+        "chunkstore",
+        callback=root,
+        help=_INTRODUCTION,
+        context_settings=SETTINGS,
+        params=[*common_options()],
+        subcommand_metavar="VERB [ARGUMENT]...",
+    )
+    return version(group)

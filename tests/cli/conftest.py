@@ -1,0 +1,126 @@
+"""What the tests of the command line share: a place for each, and ways to run commands."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chunkstore_cli.main import run
+
+PROGRAM = Path(sys.executable).parent / "chunkstore"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    output: bytes
+    errors: str
+
+    @property
+    def text(self) -> str:
+        return self.output.decode()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document."""
+        return json.loads(self.text)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The lines of JSON."""
+        return [json.loads(line) for line in self.lines]
+
+
+class Place:
+    """An empty folder to work in, with settings and caches of its own."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.config = folder.parent / "config.toml"
+        self._monkeypatch = monkeypatch
+        for name in [*os.environ]:
+            if name.startswith(("CHUNKSTORE_", "AWS_", "MINIO_", "_CHUNKSTORE")):
+                monkeypatch.delenv(name)
+        self.variable("HOME", str(folder.parent))
+        self.variable("CHUNKSTORE_CONFIG", str(self.config))
+        self.variable("CHUNKSTORE_CACHE", str(folder.parent / "cache"))
+        monkeypatch.chdir(folder)
+
+    def variable(self, name: str, value: str) -> None:
+        """Set a variable of the environment."""
+        self._monkeypatch.setenv(name, value)
+
+    def file(self, path: str, content: str | bytes = "") -> Path:
+        """Write a file."""
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+        return target
+
+    def run(self, *arguments: str) -> Ended:
+        """Run a command in this process."""
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+        with self._monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", streams[0])
+            patch.setattr(sys, "stderr", streams[1])
+            patch.setattr(sys, "stdin", None)
+            status = run(arguments)
+        for stream in streams:
+            stream.flush()
+        output, errors = (stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
+        return Ended(status, output, errors.decode())
+
+    def well(self, *arguments: str) -> Ended:
+        """Run a command that must succeed."""
+        ended = self.run(*arguments)
+        assert ended.status == 0, ended
+        return ended
+
+    def start(self, *arguments: str, stdin: bytes = b"", **more: Any) -> Ended:
+        """Run the installed program in a process of its own."""
+        done = subprocess.run(
+            [PROGRAM, *arguments], input=stdin, capture_output=True, timeout=120, **more
+        )
+        return Ended(done.returncode, done.stdout, done.stderr.decode())
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A folder without a store."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Place(folder, monkeypatch)
+
+
+@pytest.fixture
+def stocked(place: Place) -> Place:
+    """A folder with `./store`, which is the default, and two versions of `pets` in it.
+
+    Version 2, tagged v2, has `notes.txt` changed, `cats/tom.bin` as it was, `new.txt` added and
+    `old.txt` removed. `./pets` is the folder of version 2.
+    """
+    place.variable("CHUNKSTORE_STORE", "./store")
+    place.well("init")
+    place.file("pets/notes.txt", "one\n")
+    place.file("pets/cats/tom.bin", bytes(range(256)) * 4000)
+    place.file("pets/cats/kit/a.txt", "a\n")
+    place.file("pets/old.txt", "old\n")
+    place.well("push", "pets", "pets", "-m", "first\nof all")
+    place.file("pets/notes.txt", "one\ntwo\n")
+    place.file("pets/new.txt", "new\n")
+    (place.folder / "pets/old.txt").unlink()
+    place.well("push", "pets", "pets", "--tag", "v2")
+    return place
