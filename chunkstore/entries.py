@@ -33,6 +33,7 @@ def entries_below(
         ref = manifest.pages[number]
         if (
             path
+            and number > first  # the first page has the names that are offered
             and ref.first_path.encode() > below.encode()
             and not ref.first_path.startswith(below)
         ):
@@ -45,7 +46,8 @@ def entries_below(
             elif not found:
                 seen.append(entry.path)
     if not found:
+        folders = {name[:end] for name in seen for end, c in enumerate(name) if c == "/"}
         raise NotFoundError(
             f"no file or folder {path!r} in that version",
-            hint=near(path, seen) or "'chunkstore ls' lists the files of a version",
+            hint=near(path, folders.union(seen)) or "'chunkstore ls' lists the files of a version",
         )

@@ -65,9 +65,14 @@ class Refs:
             NotFoundError: there is none; the nearest names are offered.
         """
         stored = self._objects.get_ref(dataset)
-        if stored is None or not stored.ref.versions:
-            hint = near(dataset, self.names()) or "'chunkstore ls' lists the datasets"
+        if stored is None:
+            others = (name for name in self.names() if name != dataset)  # it may have lost its all
+            hint = near(dataset, others) or "'chunkstore ls' lists the datasets"
             raise NotFoundError(f"no dataset {dataset!r}", hint=hint)
+        if not stored.ref.versions:
+            raise NotFoundError(
+                f"dataset {dataset!r} has no versions", hint="the next push makes one"
+            )
         return stored
 
     def swap(
@@ -199,7 +204,8 @@ def _not_found(ref: Ref, version: str) -> NoReturn:
     if hint is None and ref.versions:
         first, last = ref.versions[0].number, ref.versions[-1].number
         tags = f"; tags: {', '.join(names[:10])}" if names else ""
-        hint = f"there are versions {first} to {last}{tags}"
+        numbers = f"is version {first}" if first == last else f"are versions {first} to {last}"
+        hint = f"there {numbers}{tags}"
     raise NotFoundError(f"no version {version!r} of dataset {ref.dataset!r}", hint=hint)
 
 

@@ -68,8 +68,10 @@ class Target:
                 os.makedirs(root, exist_ok=True)
             handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
+            blocked = isinstance(error, FileExistsError | NotADirectoryError)
+            reason = "a file stands there" if blocked else error.strerror
             raise FilesystemError(
-                f"cannot restore into {root!r}: {error.strerror}",
+                f"cannot restore into {root!r}: {reason}",
                 hint="give a folder that you may write",
             ) from error
         self._stack: list[tuple[str, Folder]] = [("", Folder(handle))]

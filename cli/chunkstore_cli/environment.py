@@ -133,7 +133,7 @@ class Environment:
         for value, origin in self._places(name):
             try:
                 return Found(SETTINGS[name].parse(value), origin)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise InvalidInputError(f"{origin}: {name} is {value!r}, but {error}") from error
         return None
 
@@ -193,9 +193,11 @@ class Environment:
         if text in remotes:
             return self._of_file(remotes[text])
         near = difflib.get_close_matches(text, remotes, 1)
-        known = f"did you mean {near[0]!r}" if near else f"remotes: {', '.join(remotes) or 'none'}"
+        known = (
+            f"did you mean {near[0]!r}?" if near else f"remotes: {', '.join(remotes) or 'none'};"
+        )
         raise NotFoundError(
-            f"no remote is called {text!r}", hint=f"{known}; for a folder write ./{text}"
+            f"no remote is called {text!r}", hint=f"{known} for a folder write ./{text}"
         )
 
     def _of_file(self, remote: Remote) -> str:

@@ -22,11 +22,24 @@ _COMPLETE = "_CHUNKSTORE_COMPLETE"
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
             stream.reconfigure(errors="backslashreplace")
     catch_signals()
     sys.exit(run(sys.argv[1:]))
+
+
+def _fill_closed_streams() -> None:
+    """Put something harmless where the shell closed a stream, as `>&-` does.
+
+    Otherwise the next file that is opened, perhaps an object of a store, would be stdout.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def run(arguments: Sequence[str]) -> int:

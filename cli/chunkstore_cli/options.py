@@ -49,6 +49,22 @@ class Verb(click.Command):
             formatter.write(self.epilog)
 
 
+class Group(click.Group):
+    """A group of verbs."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that is called; an unknown one is answered with the nearest."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            more = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such verb: {args[0]!r}.{more}")
+        return super().resolve_command(ctx, args)
+
+
 class _Shared(click.Option):
     """An option of every verb: kept in Common, not handed to the verb."""
 

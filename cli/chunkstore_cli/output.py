@@ -19,6 +19,7 @@ from typing import Any, Final
 from chunkstore.errors import FilesystemError
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_TRICKY_IN_JSON: Final = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _TRICKY: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -121,24 +122,34 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 def document(value: Mapping[str, Any]) -> None:
     """Print the one JSON document of a short verb."""
-    _write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    _write(_json(value, indent=2) + "\n")
 
 
 def json_line(value: Mapping[str, Any]) -> None:
     """Print one line of JSON at once, whoever is reading."""
-    _write(json.dumps(value, ensure_ascii=False) + "\n")
+    _write(_json(value) + "\n")
     flush()
 
 
 def long_document(head: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]]) -> None:
     """Print one JSON document whose last member is a list that is never held in memory."""
-    opening = json.dumps(head, indent=2, ensure_ascii=False).removesuffix("}").rstrip()
+    opening = _json(head, indent=2).removesuffix("}").rstrip()
     _write(opening + ("," if head else "") + f'\n  "{name}": [')
     separator = "\n    "
     for item in items:
-        _write(separator + json.dumps(item, ensure_ascii=False))
+        _write(separator + _json(item))
         separator = ",\n    "
     _write("\n  ]\n}\n")
+
+
+def _json(value: Mapping[str, Any], indent: int | None = None) -> str:
+    """Return JSON that plays no tricks either, and is ASCII where stdout cannot take all of UTF-8.
+
+    The escapes change no value: a parser gives back what was written.
+    """
+    everything = sys.stdout is not None and sys.stdout.encoding.lower() in ("utf-8", "utf8")
+    text = json.dumps(value, indent=indent, ensure_ascii=not everything)
+    return _TRICKY_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def binary(data: bytes) -> None:
@@ -191,8 +202,9 @@ def _failures() -> Iterator[None]:
 def note(text: str) -> None:
     """Print a line that is not data."""
     if sys.stderr is not None:
-        sys.stderr.write(printable(text) + "\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a full disk or a closed pipe: there is no other place
+            sys.stderr.write(printable(text) + "\n")
+            sys.stderr.flush()
 
 
 def notes(text: str) -> None:

@@ -155,16 +155,18 @@ def watching(common: Common, words: Words, *, items: bool = False) -> Iterator[W
     try:
         yield watch
     except KeyboardInterrupt as stop:
-        if words.kept and watch.last is not None:
+        if words.kept:
             stop.add_note(_how_far(watch.last, words))
         raise
     finally:
         watch.close()
 
 
-def _how_far(progress: Progress, words: Words) -> str:
-    done = output.part_text(progress.done_bytes, progress.total_bytes)
-    return f"{done} {words.kept}; run the same command to go on"
+def _how_far(progress: Progress | None, words: Words) -> str:
+    again = "run the same command to go on"
+    if progress is None:
+        return again
+    return f"{output.part_text(progress.done_bytes, progress.total_bytes)} {words.kept}; {again}"
 
 
 def _choose(common: Common, words: Words, *, items: bool) -> Watch:

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from chunkstore import __version__
-from chunkstore_cli.options import SETTINGS, common_options
+from chunkstore_cli.options import SETTINGS, Group, common_options
 
 SECTIONS: Final = {
     "Stores": {
@@ -53,7 +53,7 @@ First steps:
 """
 
 
-class Verbs(click.Group):
+class Verbs(Group):
     """The group of all verbs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -69,18 +69,6 @@ class Verbs(click.Group):
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the verb that is called; an unknown one is answered with the nearest."""
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            more = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"No such verb: {args[0]!r}.{more}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs by section, and the first steps."""

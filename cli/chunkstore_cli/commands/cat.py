@@ -10,6 +10,7 @@ import click
 from chunkstore.address import Address, parse_address
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import entry_document, version_name
 from chunkstore_cli.options import verb
 from chunkstore_cli.session import Session
@@ -24,7 +25,7 @@ _RANGE = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")
     chunkstore cat imagenet:train.bin --range 0-99 | xxd
     """
 )
-@click.argument("address")
+@click.argument("address", shell_complete=dataset_names)
 @click.option(
     "--range",
     "byte_range",

@@ -1,4 +1,4 @@
-"""`chunkstore completion`: a script by which the shell completes verbs and options."""
+"""`chunkstore completion`: a script by which the shell completes verbs, options and datasets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from chunkstore_cli.session import Session
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(session: Session, shell: str) -> None:
-    """Print a script that makes SHELL complete verbs and options; source it in its start file."""
+    """Print a script by which SHELL completes; source it in the shell's start file.
+
+    Verbs, options, files and names of datasets are completed; for the latter the store is asked.
+    """
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

@@ -10,6 +10,7 @@ import click
 from chunkstore.address import Address, parse_address
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import version_name
 from chunkstore_cli.exit_codes import Status
 from chunkstore_cli.options import verb
@@ -42,8 +43,8 @@ class _Count:
     chunkstore diff imagenet@~1
     """
 )
-@click.argument("before")
-@click.argument("after", required=False)
+@click.argument("before", shell_complete=dataset_names)
+@click.argument("after", required=False, shell_complete=dataset_names)
 @click.option("--stat", is_flag=True, help="Print how much was added, modified and removed only.")
 @click.option("--exit-code", is_flag=True, help="End with status 9 if anything differs.")
 def diff(
@@ -62,6 +63,8 @@ def diff(
             _document(store, old, new, changes, stat=stat)
         else:
             _print(changes, stat=stat, quiet=session.common.quiet)
+            if not (stat or session.common.quiet or any(changes.paths.values())):
+                output.note(f"nothing differs between {old} and {new}")
     return Status.DIFFERENT if exit_code and any(changes.paths.values()) else None
 
 

@@ -20,7 +20,7 @@ from chunkstore_cli.session import Session, listen
     chunkstore init s3://datasets/cs --endpoint http://127.0.0.1:9000
     """
 )
-@click.argument("place", required=False, metavar="[STORE]")
+@click.argument("place", required=False, metavar="[STORE]", type=click.Path())
 @s3_options
 @click.option(
     "--chunker",

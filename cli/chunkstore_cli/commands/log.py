@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import version_document
 from chunkstore_cli.options import verb
 from chunkstore_cli.session import Session
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 
 @verb(examples="chunkstore log imagenet -n 10")
-@click.argument("dataset")
-@click.option("-n", "--number", type=click.IntRange(min=1), help="List the newest N only.")
+@click.argument("dataset", shell_complete=dataset_names)
+@click.option(
+    "-n", "--number", type=click.IntRange(min=1), metavar="N", help="List the newest N only."
+)
 def log(session: Session, dataset: str, number: int | None) -> None:
     """List the versions of DATASET, the newest first."""
     with session.open_store() as store:

@@ -12,6 +12,7 @@ import click
 from chunkstore.address import Address, parse_address
 from chunkstore.errors import NotFoundError
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import entry_document, version_document, version_name
 from chunkstore_cli.options import verb
 from chunkstore_cli.session import Session
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     chunkstore ls imagenet:train/cats -R
     """
 )
-@click.argument("address", required=False)
+@click.argument("address", required=False, shell_complete=dataset_names)
 @click.option("-l", "--long", is_flag=True, help="Show sizes, times and more.")
 @click.option("-R", "--recursive", is_flag=True, help="List everything below, not one level.")
 def ls(session: Session, address: str | None, long: bool, recursive: bool) -> None:
@@ -52,9 +53,16 @@ def ls(session: Session, address: str | None, long: bool, recursive: bool) -> No
 
 def _datasets(session: Session, store: Store, prefix: str, *, long: bool) -> None:
     names = store.datasets(prefix)
+    if not (names or session.common.json or session.common.quiet):
+        output.note(f"there are no datasets{f' below {prefix}' if prefix else ''}")
+        output.hint("make one: chunkstore push ./folder NAME")
+        return
     if session.common.json:
         rows = (
-            (version_document(version) for _, version in _latest(store, names))
+            (
+                version_document(version) if version else {"dataset": name, "version": None}
+                for name, version in _latest(store, names)
+            )
             if long
             else ({"dataset": name} for name in names)
         )
@@ -62,7 +70,7 @@ def _datasets(session: Session, store: Store, prefix: str, *, long: bool) -> Non
     elif long and not session.common.quiet:
         output.table(
             ("DATASET", "LATEST", "FILES", "SIZE", "CREATED (UTC)", "TAGS"),
-            [_dataset_row(version) for _, version in _latest(store, names)],
+            [_dataset_row(name, version) for name, version in _latest(store, names)],
             right=(1, 2, 3),
         )
     else:
@@ -70,18 +78,21 @@ def _datasets(session: Session, store: Store, prefix: str, *, long: bool) -> Non
             output.line(name)
 
 
-def _latest(store: Store, names: list[str]) -> Iterator[tuple[str, Version]]:
-    """Yield each dataset's latest version, passing over those that have lost theirs."""
+def _latest(store: Store, names: list[str]) -> Iterator[tuple[str, Version | None]]:
+    """Yield each dataset's latest version, None where all were dropped."""
     for name in names:
         try:
-            yield name, store.version(name)
+            version = store.version(name)
         except NotFoundError:
-            continue
+            version = None
+        yield name, version
 
 
-def _dataset_row(version: Version) -> tuple[str, ...]:
+def _dataset_row(name: str, version: Version | None) -> tuple[str, ...]:
+    if version is None:
+        return (name, "-", "", "", "", "")
     return (
-        version.dataset,
+        name,
         str(version.number),
         f"{version.files:,}",
         output.size_text(version.size),

@@ -10,6 +10,7 @@ import click
 
 from chunkstore.address import Address, parse_address
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import pull_summary
 from chunkstore_cli.exit_codes import Status
 from chunkstore_cli.options import dry_run, path_filters, verb, yes
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from chunkstore.values import PullResult
 
 _LOOKED_AT = 1000
+_DID = ("fetched", "reused", "wrote", "removed")
+_WOULD = ("would fetch", "reuse", "write", "remove")
 
 
 @verb(
@@ -32,8 +35,8 @@ _LOOKED_AT = 1000
     chunkstore pull imagenet@v2:labels.json ./labels.json
     """
 )
-@click.argument("address")
-@click.argument("target", required=False)
+@click.argument("address", shell_complete=dataset_names)
+@click.argument("target", required=False, type=click.Path())
 @click.option("--delete", is_flag=True, help="Remove files that the version does not have.")
 @path_filters
 @click.option(
@@ -110,14 +113,16 @@ def _is_related(store: Store, where: Address, folder: str) -> bool:
 def _tell(result: PullResult, folder: str, *, dry_run: bool) -> None:
     stats = result.stats
     verb = "would be" if dry_run else "is"
-    deleted = f", removed {output.count_text(stats.deleted, 'file')}" if stats.deleted else ""
+    fetch, reuse, write, remove = _WOULD if dry_run else _DID
+    deleted = f", {remove} {output.count_text(stats.deleted, 'file')}" if stats.deleted else ""
+    seconds = "" if dry_run else f" in {stats.seconds:.1f} s"
     name = f"{result.dataset}@{result.version} {output.short_id(result.manifest_id)}"
     output.line(
         f"{name} {verb} in {folder}: "
         f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}"
     )
     output.line(
-        f"fetched {output.size_text(stats.fetched_bytes)}, "
-        f"reused {output.size_text(stats.reused_bytes)}, "
-        f"wrote {output.size_text(stats.written_bytes)}{deleted} in {stats.seconds:.1f} s"
+        f"{fetch} {output.size_text(stats.fetched_bytes)}, "
+        f"{reuse} {output.size_text(stats.reused_bytes)}, "
+        f"{write} {output.size_text(stats.written_bytes)}{deleted}{seconds}"
     )

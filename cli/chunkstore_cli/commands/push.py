@@ -10,6 +10,7 @@ import click
 
 from chunkstore.errors import InvalidInputError, NotFoundError
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import push_summary
 from chunkstore_cli.options import dry_run, path_filters, verb
 from chunkstore_cli.progress import PUSH, watching
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     produce | chunkstore push - logs/job42 --name today.jsonl
     """
 )
-@click.argument("source")
-@click.argument("dataset")
+@click.argument("source", type=click.Path())
+@click.argument("dataset", shell_complete=dataset_names)
 @click.option("-m", "--message", default="", metavar="TEXT", help="What to say of the version.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME", help="Name it. May be repeated.")
 @click.option("--name", metavar="PATH", help="Path of a file or of stdin in the version.")
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 19),
     default=3,
     show_default=True,
+    metavar="1-19",
     help="Of zstd: higher is smaller and slower.",
 )
 def push(

@@ -14,7 +14,7 @@ from chunkstore_cli.environment import (
     is_address,
     with_parameters,
 )
-from chunkstore_cli.options import SETTINGS, common_options, s3_options, verb
+from chunkstore_cli.options import SETTINGS, Group, common_options, s3_options, verb
 from chunkstore_cli.session import Session
 from chunkstore_cli.settings_file import REMOTES, SettingsFile
 from chunkstore_cli.toml_edit import add_table, drop_key, drop_table, set_key
@@ -24,7 +24,12 @@ _local = click.option(
 )
 
 
-@click.group(context_settings=SETTINGS, invoke_without_command=True)
+@click.group(
+    cls=Group,
+    context_settings=SETTINGS,
+    invoke_without_command=True,
+    subcommand_metavar="[VERB [ARGUMENT]...]",
+)
 @click.pass_context
 def remote(ctx: click.Context) -> None:
     """Keep stores under names, so that --store NAME is enough, or nothing for the default one.
@@ -133,7 +138,10 @@ def remove(session: Session, name: str, local: bool) -> None:
 @click.argument("name", required=False)
 @_local
 def default(session: Session, name: str | None, local: bool) -> None:
-    """Make the remote NAME the default store; without NAME say which it is."""
+    """Make a remote the default store, or say which is.
+
+    Without NAME the default one is printed.
+    """
     environment = session.environment
     if name is None:
         name = _default(environment)

@@ -9,6 +9,7 @@ import click
 from chunkstore.address import parse_address
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import version_name
 from chunkstore_cli.options import dry_run, verb, yes
 from chunkstore_cli.questions import confirm
@@ -27,7 +28,9 @@ _SPACE = "the space stays taken: this version of chunkstore does not reclaim it"
     chunkstore rm imagenet --all --dry-run
     """
 )
-@click.argument("addresses", nargs=-1, required=True, metavar="NAME@VERSION...")
+@click.argument(
+    "addresses", nargs=-1, required=True, metavar="NAME@VERSION...", shell_complete=dataset_names
+)
 @click.option("--all", "everything", is_flag=True, help="Drop all versions of the datasets named.")
 @dry_run
 @yes

@@ -10,6 +10,7 @@ import click
 from chunkstore.address import parse_address
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import version_document
 from chunkstore_cli.options import verb
 from chunkstore_cli.output import count_text, size_text
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     chunkstore stat imagenet@v2
     """
 )
-@click.argument("address", required=False)
+@click.argument("address", required=False, shell_complete=dataset_names)
 def stat(session: Session, address: str | None) -> None:
     """Show the sizes of the whole store, of a dataset NAME, or of a version NAME@VERSION."""
     with session.open_store() as store:

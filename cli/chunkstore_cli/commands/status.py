@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from chunkstore.address import parse_address
+from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import status_summary
 from chunkstore_cli.exit_codes import Status
 from chunkstore_cli.options import path_filters, verb
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     chunkstore status ./data imagenet@v2 --exit-code --quiet
     """
 )
-@click.argument("folder")
-@click.argument("address")
+@click.argument("folder", type=click.Path())
+@click.argument("address", shell_complete=dataset_names)
 @path_filters
 @click.option("--exit-code", is_flag=True, help="End with status 9 if anything differs.")
 def status(
@@ -41,6 +43,11 @@ def status(
     Marks: + added, ~ modified, - removed, as seen from the version. Nothing is transferred.
     """
     where = parse_address(address)
+    if where.path:
+        raise InvalidInputError(
+            f"a folder is compared with a whole version, not with {address!r}",
+            hint=f"leave out the path: {where.dataset}@{where.version}",
+        )
     with session.open_store() as store, watching(session.common, STATUS) as watch:
         result = store.status(folder, where, include=include, exclude=exclude, progress=watch)
     if session.common.json:
@@ -56,7 +63,11 @@ def status(
 def _tell(dataset: str, result: StatusResult) -> None:
     for kind, path, size in result.changes:
         output.line(f"{SIGNS[kind]} {output.size_text(size):>10}  {path}")
-    name = f"{dataset}@{result.version.number}" if result.version else f"{dataset}, yet to be made"
+    name = (
+        f"{dataset}@{result.version.number}"
+        if result.version
+        else f"{dataset}, which has no version yet"
+    )
     if not result.changes:
         output.line(f"nothing differs from {name}")
         return

@@ -9,6 +9,7 @@ import click
 from chunkstore.address import parse_address
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import version_name
 from chunkstore_cli.options import verb
 from chunkstore_cli.session import Session
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     chunkstore tag --delete imagenet prod
     """
 )
-@click.argument("address")
+@click.argument("address", shell_complete=dataset_names)
 @click.argument("name", required=False)
 @click.option("--delete", is_flag=True, help="Delete the tag NAME of the dataset.")
 def tag(session: Session, address: str, name: str | None, delete: bool) -> None:
