@@ -39,25 +39,29 @@ def _demo(work: Path) -> int:
     print("Copying the packages of this environment to play with ...")
     source = sysconfig.get_paths()["purelib"]
     shutil.copytree(source, data, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    _run("init", str(work / "store"))
-    _report("first push", _run("push", str(data), "packages", "-m", "as installed"))
-    _report("push again, unchanged", _run("push", str(data), "packages"))
+    out = work / "out"
+    _show("init", str(work / "store"))
+    _report("first push", _transfer("push", str(data), "packages", "-m", "as installed"))
+    _report("push again, unchanged", _transfer("push", str(data), "packages"))
     edited = _edit(data)
     print(f"\nEdited: {edited}")
-    _report("push of the edits", _run("push", str(data), "packages", "-m", "edited"))
-    _report("pull of the first version", _run("pull", "packages@1", str(work / "out")))
-    _report(
-        "pull of the second over it",
-        _run("pull", "packages@2", str(work / "out"), "--delete", "--yes"),
-    )
-    print("\nWhat the store holds:\n")
-    subprocess.run([COMMAND, "log", "packages"], check=True)
-    subprocess.run([COMMAND, "stat"], check=True)
-    return _compare(data, work / "out")
+    _report("push of the edits", _transfer("push", str(data), "packages", "-m", "edited"))
+    _report("pull of the first version", _transfer("pull", "packages@1", str(out)))
+    _report("pull of the second over it", _transfer("pull", "packages@2", str(out), "--delete"))
+    _show("log", "packages")
+    _show("stat")
+    return _compare(data, out)
 
 
-def _run(*arguments: str) -> dict[str, Any]:
-    print(f"\n$ chunkstore {' '.join(arguments)}")
+def _show(*arguments: str) -> None:
+    """Run a short verb and let it print."""
+    print(f"\n$ chunkstore {' '.join(arguments)}", flush=True)
+    subprocess.run([COMMAND, *arguments], check=True)
+
+
+def _transfer(*arguments: str) -> dict[str, Any]:
+    """Run a push or pull and return its summary."""
+    print(f"\n$ chunkstore {' '.join(arguments)}", flush=True)
     done = subprocess.run(
         [COMMAND, *arguments, "--json", "--no-progress"], check=True, stdout=subprocess.PIPE
     )
