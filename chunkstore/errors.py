@@ -94,7 +94,7 @@ class UnreadableFilesError(FilesystemError):
     """Some files of a push could not be read, so nothing was committed.
 
     Attributes:
-        failures: (path, reason) pairs, at most a few hundred; `count` has the true number.
+        failures: (path, reason) pairs, at most 500; `count` has the true number.
         count: how many files could not be read.
     """
 
@@ -118,7 +118,11 @@ class UnsupportedFormatError(ChunkstoreError):
 
 
 class IntegrityError(ChunkstoreError):
-    """The store broke a promise. `key` names the object where it was seen, if one is known."""
+    """The store broke a promise.
+
+    Attributes:
+        key: the object where it was seen, or None where that is not known.
+    """
 
     code = "integrity"
 

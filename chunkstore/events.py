@@ -20,8 +20,8 @@ class Progress:
             after a pull).
         total_bytes: bytes of the user's files in all, None while that is not known.
         moved_bytes: stored bytes sent to the backend by a push, fetched from it by a pull.
-        done_files: files dealt with.
-        total_files: files in all, None while that is not known.
+        done_files: entries dealt with: files, links and empty folders.
+        total_files: entries in all, None while that is not known.
     """
 
     done_bytes: int
@@ -42,8 +42,8 @@ class Item:
         action: what became of it: a push says added, modified or removed (against the version
             before); a pull says restored, reused (some or all of it was there) or removed;
             both say "left out" of what they had to pass over, with a reason.
-        path: its path in the version.
-        size: bytes of the file.
+        path: its path in the version; of what a pull removed, in the target.
+        size: bytes of the file; 0 of a link or folder.
         reason: why it was left out, else "".
     """
 
@@ -55,7 +55,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something the user should know although the operation goes on."""
+    """Something the user should know although the operation goes on.
+
+    Attributes:
+        message: what it is.
+        hint: what to do about it, or None.
+    """
 
     message: str
     hint: str | None = None

@@ -17,8 +17,8 @@ class Version:
     Attributes:
         dataset: its dataset.
         number: 1, 2, 3 ...
-        manifest_id: 32 bytes.
-        created_ns: nanoseconds since the epoch.
+        manifest_id: 32 bytes; `manifest_id.hex()` is what commands print.
+        created_ns: nanoseconds since the epoch, by the writer's clock.
         message: what the author says of it.
         files: files, links and empty folders.
         size: bytes of all files.
@@ -46,7 +46,12 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """A dataset: its name and its versions, oldest first."""
+    """A dataset.
+
+    Attributes:
+        name: its name.
+        versions: its versions, oldest first.
+    """
 
     name: str
     versions: tuple[Version, ...]
@@ -64,7 +69,7 @@ class PushStats:
     Attributes:
         files: entries of the version.
         size: bytes of its files.
-        new_files: files that are new or changed against the version before.
+        new_files: entries that are new or changed against the version before.
         new_bytes: raw bytes of chunks that the store lacked.
         stored_bytes: what the store grew by.
         sent_bytes: what left this process for the backend.
@@ -90,7 +95,7 @@ class PushResult:
         manifest_id: the version's manifest; in a dry run None, unless unchanged.
         unchanged: the folder equals the version before, so none was made.
         stats: what the push did; in a dry run, what it would do.
-        left_out: (path, reason) of what was passed over.
+        left_out: (path, reason) of what was passed over, at most a thousand.
     """
 
     dataset: str
@@ -111,7 +116,7 @@ class PullStats:
         fetched_bytes: stored bytes read from the backend.
         reused_bytes: raw bytes found in the target.
         written_bytes: raw bytes written to the target.
-        deleted: files removed from the target by `delete`.
+        deleted: files, links and empty folders removed from the target by `delete`.
         seconds: how long it took.
     """
 
@@ -126,7 +131,15 @@ class PullStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullResult:
-    """The outcome of a pull; `left_out` has (path, reason) of what was not restored."""
+    """The outcome of a pull.
+
+    Attributes:
+        dataset: what was pulled from.
+        version: the version's number.
+        manifest_id: the version's manifest.
+        stats: what the pull did; in a dry run, what it would do.
+        left_out: (path, reason) of what was not restored.
+    """
 
     dataset: str
     version: int
@@ -137,7 +150,13 @@ class PullResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One path that differs: `before` is None where it was added, `after` where it was removed."""
+    """One path that differs between two versions.
+
+    Attributes:
+        path: the path.
+        before: what stood there, None where it was added.
+        after: what stands there now, None where it was removed.
+    """
 
     path: str
     before: Entry | None
@@ -157,7 +176,8 @@ class StatusResult:
 
     Attributes:
         version: the version, None where the dataset has none yet.
-        changes: (added | modified | removed, path, size in the folder), by path.
+        changes: (added | modified | removed, path, bytes of the file), by path; of removed
+            files the bytes in the version, else those in the folder.
         stats: what a push of the folder would do.
         left_out: (path, reason) of what a push would pass over.
     """
@@ -227,7 +247,14 @@ class StoreStat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorCheck:
-    """One finding of `doctor`: what was looked at, what was seen, whether it is well."""
+    """One finding of `doctor`.
+
+    Attributes:
+        name: what was looked at, in one word.
+        ok: whether it is well.
+        detail: what was seen.
+        hint: what to do, or None.
+    """
 
     name: str
     ok: bool
