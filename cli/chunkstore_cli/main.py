@@ -1,28 +1,25 @@
-"""The command `chunkstore`: runs a verb and ends with its exit status."""
+"""The command `chunkstore`: sets up the process, runs a verb and ends with its exit status.
+
+Imports next to nothing at first, so that Ctrl-C ends it without a traceback from the beginning.
+"""
 
 from __future__ import annotations
 
-import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
 from typing import NoReturn
-
-import click
-
-from chunkstore_cli import output
-from chunkstore_cli.common import Common
-from chunkstore_cli.exit_codes import Status
-from chunkstore_cli.failures import report
-from chunkstore_cli.interrupts import catch_signals
-from chunkstore_cli.verbs import build
-
-_COMPLETE = "_CHUNKSTORE_COMPLETE"
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `catch_signals`: nothing has begun
     _fill_closed_streams()
+    import io
+
+    from chunkstore_cli.boundary import run
+    from chunkstore_cli.interrupts import catch_signals
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
             stream.reconfigure(errors="backslashreplace")
@@ -40,36 +37,3 @@ def _fill_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit status. Nothing is raised, whatever happens."""
-    common = Common()
-    try:
-        status = _invoke(arguments, common)
-        output.flush()
-    except output.OutputClosedError:
-        return Status.OUTPUT_CLOSED
-    except BaseException as error:  # noqa: BLE001  # the boundary: everything becomes a status
-        return report(error, common)
-    return status
-
-
-def _invoke(arguments: Sequence[str], common: Common) -> int:
-    group = build()
-    instruction = os.environ.get(_COMPLETE)
-    if instruction:
-        from click.shell_completion import shell_complete
-
-        return shell_complete(group, {"obj": common}, "chunkstore", _COMPLETE, instruction)
-    try:
-        with group.make_context("chunkstore", list(arguments), obj=common) as context:
-            return int(group.invoke(context) or Status.OK)
-    except click.exceptions.NoArgsIsHelpError as error:
-        output.notes(error.format_message())
-        return Status.USAGE
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except BrokenPipeError as error:  # click prints the help itself
-        output.discard()
-        raise output.OutputClosedError from error

@@ -7,15 +7,19 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
 from chunkstore_cli.common import Common
 from chunkstore_cli.environment import Environment, Found, with_parameters
+from chunkstore_cli.interrupts import hurried_by
 
 if TYPE_CHECKING:
     from chunkstore.store import Store
+
+
+_PATIENCE: Final = 5.0
 
 
 class Session:
@@ -59,20 +63,34 @@ class Session:
 
         listen(debug=self.common.debug)
         url = self.store_address.value
-        with Store.open(url, **self.environment.store_arguments(url)) as store:
+        with (
+            Store.open(url, **self.environment.store_arguments(url)) as store,
+            hurried_by(store.close),  # a store that is closed tries nothing again
+        ):
             yield store
 
 
 class _ToStderr(logging.Handler):
-    """Prints what the library logs, such as that a server is tried again."""
+    """Prints what the library logs, such as that a server is tried again.
+
+    Many threads may tell the same of one server, again and again: below `debug` a module says
+    something at most every five seconds.
+    """
+
+    def __init__(self, *, debug: bool) -> None:
+        super().__init__()
+        self._patience = 0.0 if debug else _PATIENCE
+        self._told_at: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        output.note(f"{record.levelname.lower()}: {record.getMessage()}")
+        if record.created >= self._told_at.get(record.name, 0.0) + self._patience:
+            self._told_at[record.name] = record.created
+            output.note(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def listen(*, debug: bool) -> None:
     """Print the library's warnings from now on, with `debug` all that it logs."""
     logger = logging.getLogger("chunkstore")
-    logger.handlers = [_ToStderr()]
+    logger.handlers = [_ToStderr(debug=debug)]
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)
     logger.propagate = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chunkstore_cli.main import run
+from chunkstore_cli.boundary import run
 
 PROGRAM = Path(sys.executable).parent / "chunkstore"
 

@@ -114,7 +114,7 @@ def test_completion(place: Place) -> None:
 
 
 def test_only_the_boundary_catches_everything() -> None:
-    """Broad exception handlers stand in `main` alone; nothing else can swallow an error."""
+    """Broad exception handlers stand in `boundary` alone; nothing else can swallow an error."""
     root = Path(str(importlib.import_module("chunkstore_cli").__file__)).parent
     broad = []
     for path in root.rglob("*.py"):
@@ -123,4 +123,4 @@ def test_only_the_boundary_catches_everything() -> None:
                 names = ast.unparse(node.type) if node.type else "everything"
                 if names in ("everything", "Exception", "BaseException"):
                     broad.append(path.name)
-    assert broad == ["main.py"]
+    assert broad == ["boundary.py"]
