@@ -28,6 +28,7 @@ DEFAULT_FRAME_SIZE: Final = limits.MIB
 DEFAULT_PACK_LENGTH: Final = 32 * limits.MIB
 CHUNKERS: Final = ("fastcdc", "pyfastcdc")
 _MAX_FEATURES: Final = 64
+_MOST_MIN_SIZE: Final = limits.MIB  # pyfastcdc takes no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +45,11 @@ class ChunkerSpec:
             raise InvalidInputError(
                 f"unknown chunker {self.name!r}", hint=f"known: {', '.join(CHUNKERS)}"
             )
-        if not 1024 <= self.min_size < self.avg_size < self.max_size <= limits.MAX_CHUNK_SIZE:
+        ascending = self.min_size < self.avg_size < self.max_size <= limits.MAX_CHUNK_SIZE
+        if not (1024 <= self.min_size <= _MOST_MIN_SIZE and ascending):
             raise InvalidInputError(
                 f"chunk sizes {self.min_size}/{self.avg_size}/{self.max_size} are not usable",
-                hint="needed: 1024 <= min < average < max <= 8 MiB",
+                hint="needed: 1024 <= min <= 1 MiB, min < average < max <= 8 MiB",
             )
         if self.avg_size & (self.avg_size - 1):
             raise InvalidInputError(f"average chunk size {self.avg_size} is not a power of two")

@@ -70,7 +70,7 @@ def chunker_specs(draw: st.DrawFn) -> ChunkerSpec:
     average = 1 << draw(st.integers(11, 22))
     return ChunkerSpec(
         name=draw(st.sampled_from(["fastcdc", "pyfastcdc"])),
-        min_size=draw(st.integers(1024, average - 1)),
+        min_size=draw(st.integers(1024, min(average - 1, limits.MIB))),
         avg_size=average,
         max_size=draw(st.integers(average + 1, limits.MAX_CHUNK_SIZE)),
     )
