@@ -104,7 +104,8 @@ class FileStates:
     def discard(self) -> None:
         """Forget what was kept; the old cache stays."""
         if self._new is not None:
-            self._new.close()
+            with contextlib.suppress(OSError):  # what is buffered may find no room either
+                self._new.close()
             self._new = None
             with contextlib.suppress(OSError):
                 os.unlink(self._temporary)

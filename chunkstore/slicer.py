@@ -182,8 +182,7 @@ class Slicer:
                 if self._read(item, before):
                     return
         except OSError as error:
-            reason = "it vanished" if error.errno == errno.ENOENT else str(error.strerror or error)
-            self._step(LeftOut(item.path, reason, unreadable=True))
+            self._step(LeftOut(item.path, _reason(error), unreadable=True))
             return
         self._step(LeftOut(item.path, "it changes while it is being read", unreadable=True))
 
@@ -195,7 +194,8 @@ class Slicer:
         """
         if before is not None and self._unchanged(item, before):
             return True
-        handle = os.open(item.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(item.location, flags, dir_fd=item.folder)
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
@@ -210,7 +210,7 @@ class Slicer:
             )
             return self._cut(
                 file,
-                lambda buffer: os.readv(handle, [buffer]),
+                lambda buffer: _fill(handle, buffer, status.st_size),
                 window=min(status.st_size + 1, WINDOW_SIZE),
                 settled=lambda: state_of(os.fstat(handle)) == state,
             )
@@ -218,7 +218,7 @@ class Slicer:
             os.close(handle)
 
     def _unchanged(self, item: Found, before: Entry) -> bool:
-        status = os.stat(item.location, follow_symlinks=False)
+        status = os.stat(item.location, dir_fd=item.folder, follow_symlinks=False)
         state = state_of(status)
         known = self._states.hash_of(item.path, state)
         if (
@@ -244,8 +244,8 @@ class Slicer:
     ) -> bool:
         """Cut all that `readinto` gives until it fills less than it was offered.
 
-        Returns False, before the file's last piece is emitted, where it was not `settled`: it
-        changed since it was opened.
+        Returns False, before the file's last piece is emitted, where it was not `settled` or has
+        another size: it changed since it was opened.
         """
         hasher = None
         carry = memoryview(b"")
@@ -257,6 +257,8 @@ class Slicer:
             size += filled
             last = filled < window
             data = buffer[: len(carry) + filled]
+            if file.state is not None and size > file.state.size:
+                return False  # it grows, perhaps as fast as it is read
             if last and not (settled() and (file.state is None or file.state.size == size)):
                 return False
             if not (first and last):  # a file in one piece is hashed by a worker
@@ -279,6 +281,28 @@ class Slicer:
             at += size
         batch.size += at
         self._step(Piece(file, start, len(batch.chunks), first, last))
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "it vanished"
+    if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket or device
+        return "it is no longer a regular file"
+    return str(error.strerror or error)
+
+
+def _fill(handle: int, buffer: memoryview, size: int) -> int:
+    """Read from a file of `size` bytes until the buffer is full or the file ends.
+
+    Some file systems give less than they are asked for in the middle of a file.
+    """
+    filled = os.readv(handle, [buffer])
+    while 0 < filled < len(buffer) and os.lseek(handle, 0, os.SEEK_CUR) < size:
+        more = os.readv(handle, [buffer[filled:]])
+        if not more:
+            break
+        filled += more
+    return filled
 
 
 def fill_from(stream: Readable) -> Callable[[memoryview], int]:

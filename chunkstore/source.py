@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 import time
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Final
 
@@ -16,7 +18,7 @@ from chunkstore.filters import PathFilter
 from chunkstore.format.manifest import EntryKind
 from chunkstore.format.path import path_problem
 from chunkstore.slicer import Slicer, fill_from
-from chunkstore.walk import Found, walk
+from chunkstore.walk import PART_PREFIX, Found, LeftOut, size_of, walk
 
 _MOST_ENTRIES: Final = 1000
 
@@ -51,6 +53,15 @@ class Source:
             assert self.location is not None
             slicer.slice_folder(walk(self.location, paths))
 
+    def walk(self, paths: PathFilter) -> Iterable[Found | LeftOut] | None:
+        """Go through what there is without reading it; None for a stream."""
+        if self.stream is not None:
+            return None
+        if self.file is not None:
+            return [self.file]
+        assert self.location is not None
+        return walk(self.location, paths)
+
     def size_below(self, bound: int, paths: PathFilter) -> int | None:
         """Return the bytes of the source, or None where they are not known to be under `bound`.
 
@@ -60,13 +71,13 @@ class Source:
         if self.stream is not None:
             return self.stream.size_below(bound)
         if self.file is not None:
-            size = _size(self.file.location)
+            size = size_of(self.file)
             return size if size < bound else None
         assert self.location is not None
         size = 0
         for number, item in enumerate(walk(self.location, paths)):
-            if isinstance(item, Found) and item.kind == EntryKind.FILE:
-                size += _size(item.location)
+            if isinstance(item, Found):
+                size += size_of(item)
             if size >= bound or number >= _MOST_ENTRIES:
                 return None
         return size
@@ -88,10 +99,10 @@ def open_source(source: str | os.PathLike[str] | IO[bytes], name: str | None) ->
             )
         file = Found(_checked(name), EntryKind.FILE, "")
         return Source(None, file, PeekedStream(source))
-    location = os.path.realpath(source)
     try:
+        location = os.path.realpath(source)
         mode = os.stat(location).st_mode
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL
         raise NotFoundError(f"no file or folder {os.fspath(source)!r} to push") from error
     except OSError as error:
         raise FilesystemError(f"cannot read {os.fspath(source)!r}: {error.strerror}") from error
@@ -104,7 +115,8 @@ def open_source(source: str | os.PathLike[str] | IO[bytes], name: str | None) ->
             f"{os.fspath(source)!r} is neither a file nor a folder",
             hint="push a pipe with 'chunkstore push - DATASET --name PATH'",
         )
-    path = _checked(name or os.path.basename(os.path.abspath(source)))
+    base = os.path.basename(os.path.abspath(source))
+    path = _checked(name or unicodedata.normalize("NFC", base))
     return Source(location, Found(path, EntryKind.FILE, location), None)
 
 
@@ -133,15 +145,12 @@ class PeekedStream:
         return self._stream.read(size)
 
 
-def _size(location: str) -> int:
-    try:
-        return os.stat(location, follow_symlinks=False).st_size
-    except OSError:
-        return 0  # the slicer will meet the same and report it
-
-
 def _checked(name: str) -> str:
     problem = path_problem(name)
+    if problem is None and any(part.startswith(PART_PREFIX) for part in name.split("/")):
+        problem = f"{PART_PREFIX}... is for files that a pull has not finished"
     if problem:
-        raise InvalidInputError(f"not a path in a version: {name!r}: {problem}")
+        raise InvalidInputError(
+            f"not a path in a version: {name!r}: {problem}", hint="give another by --name PATH"
+        )
     return name
