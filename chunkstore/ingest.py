@@ -78,11 +78,14 @@ class Ingest:
         level: int,
         dry_run: bool,
         progress: ProgressCallback,
+        whole: Callable[[], tuple[int, int] | None],
     ) -> None:
+        """`whole` gives (files, bytes) of the source as soon as they are known."""
         self.totals = Totals()
         self.index = index
         self._states = states
         self._progress = progress
+        self._whole = whole
         self._dry_run = dry_run
         self._objects = objects
         workers = max(2, os.cpu_count() or 2)
@@ -349,13 +352,14 @@ class Ingest:
         if not force and now - self._told_at < _PROGRESS_SECONDS:
             return
         self._told_at = now
+        files, size = self._whole() or (None, None)
         self._progress(
             Progress(
                 done_bytes=self.totals.read_bytes,
-                total_bytes=None,
+                total_bytes=size,
                 moved_bytes=self.totals.sent_bytes,
                 done_files=self.totals.done_files,
-                total_files=None,
+                total_files=files,
             )
         )
 

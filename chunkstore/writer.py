@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from chunkstore.census import Census
 from chunkstore.chunk_index import ABSENT, Budget, ChunkIndex
 from chunkstore.chunker import Chunker, slow_chunker
 from chunkstore.errors import (
     BackendError,
     ConflictError,
     InvalidInputError,
+    MissingObjectError,
     UnreadableFilesError,
 )
 from chunkstore.events import Notice, ProgressCallback
@@ -38,7 +40,7 @@ from chunkstore.limits import KIB, MAX_MESSAGE_LENGTH
 from chunkstore.objects import Objects
 from chunkstore.parent import ParentVersion
 from chunkstore.reader import Reader
-from chunkstore.refs import Refs, check_expected, resolve, with_tag
+from chunkstore.refs import Refs, check_expected, check_tag, resolve, with_tag
 from chunkstore.segment_cache import SegmentCache
 from chunkstore.slicer import Slicer
 from chunkstore.source import Source
@@ -72,7 +74,7 @@ class PushOptions:
         if len(self.message.encode()) > MAX_MESSAGE_LENGTH:
             raise InvalidInputError(f"the message is longer than {MAX_MESSAGE_LENGTH} bytes")
         for tag in self.tags:
-            check_name(tag, "tag")
+            check_tag(tag)
         if not 1 <= self.level <= 19:
             raise InvalidInputError(f"compression level {self.level}", hint="from 1 to 19")
 
@@ -105,14 +107,20 @@ def push(
     config.check_writable()
     _warn(config, progress)
     for _ in range(_ATTEMPTS):
-        result = _Push(objects, config, caches, source, dataset, options, progress).run()
+        attempt = _Push(objects, config, caches, source, dataset, options, progress)
+        try:
+            result = attempt.run()
+        except MissingObjectError:
+            if not attempt.overtaken():
+                raise
+            result = None
         if result is not None:
             return result
         if not source.repeatable:
             break
-        log.info("chunks that %s needs were collected meanwhile; pushing again", dataset)
+        log.info("what the push to %s needs was removed meanwhile; pushing again", dataset)
     raise ConflictError(
-        f"chunks that the push to {dataset!r} needs were collected meanwhile",
+        f"what the push to {dataset!r} needs was removed meanwhile by a collection or 'rm'",
         hint="run the same command again",
     )
 
@@ -157,7 +165,7 @@ class _Push:
         self._reader = Reader(objects, self._whole_index)
         self._stored = self._refs.get(dataset)
         self._parent, self._parent_record = self._find_parent()
-        self._number = 0
+        self._complete = False  # whether the view has every segment of the store
 
     def _find_parent(self) -> tuple[Manifest | None, VersionRecord | None]:
         against, expect = self._options.against, self._options.expect
@@ -171,44 +179,53 @@ class _Push:
 
     def _whole_index(self) -> ChunkIndex:
         index = ChunkIndex(self._objects, self._caches.segments)
-        index.load(self._objects.read_gc_state())
+        index.load_for_reading()
         return index
+
+    def overtaken(self) -> bool:
+        """Whether a collection began or ended since W0, so that what is missing is no damage."""
+        return self._objects.read_gc_state() != self._state
 
     def _load_view(self) -> None:
         """Load as much of the index as the size of the source is worth.
 
-        A push of one small file must not fetch the index of a large store: what is not found is
-        sent again, which costs less than looking it up.
+        A push of one small file must not even list the index of a large store: what is not
+        found is sent again, which costs less than looking it up.
         """
         size = self._source.size_below(_SMALL, self._options.paths)
         packs = self._parent.packs if self._parent else ()
         if size is None:
-            self._index.load(self._state)
+            self._complete = self._index.load(self._state)
         elif size >= _TINY:
-            self._index.load(self._state, Budget(size * 8, max(1, size // _LOOKUP_WORTH)))
-        elif not packs or len(packs) > _TINY_PACKS:
-            self._index.load(self._state, Budget(_SMALL, 1))
+            budget = Budget(size * 8, max(1, size // _LOOKUP_WORTH))
+            self._complete = self._index.load(self._state, budget)
         else:
             self._index.start(self._state)
-            self._index.add_packs([self._indexed(hint) for hint in packs])
+            if len(packs) <= _TINY_PACKS:
+                self._index.add_packs([self._indexed(hint) for hint in packs])
 
     def _indexed(self, hint: PackHint) -> IndexedPack:
         directory = self._objects.read_directory(hint)
         return IndexedPack(hint.pack_id, hint.length, hint.directory_offset, directory)
 
     def run(self) -> PushResult | None:
-        """Push; None where the collector took chunks that the version needs."""
+        """Push; None where what the version needs was removed meanwhile."""
         self._load_view()
         states = FileStates(self._caches.states_of(self._source))
-        with Ingest(
-            self._objects,
-            self._config,
-            self._index,
-            states,
-            level=self._options.level,
-            dry_run=self._options.dry_run,
-            progress=self._progress,
-        ) as ingest:
+        paths = self._options.paths
+        with (
+            Census(lambda: self._source.walk(paths)) as census,
+            Ingest(
+                self._objects,
+                self._config,
+                self._index,
+                states,
+                level=self._options.level,
+                dry_run=self._options.dry_run,
+                progress=self._progress,
+                whole=lambda: census.totals,
+            ) as ingest,
+        ):
             try:
                 ingest.run(lambda: self._slice(ingest, states))
                 self._check_failures(ingest)
@@ -239,31 +256,37 @@ class _Push:
     def _conclude(self, ingest: Ingest) -> PushResult | None:
         pages = [page.page_id for page in ingest.pager.pages]
         same = self._parent is not None and pages == [p.page_id for p in self._parent.pages]
-        if same and self._parent_record and not self._options.allow_same:
-            return self._unchanged(ingest, self._parent_record)
-        if self._options.dry_run:
-            return self._result(ingest, None, 0, unchanged=False)
-        ingest.finish()
-        manifest = self._manifest(ingest)
-        identifier, length = self._objects.put_manifest(manifest)
         try:
+            if same and self._parent_record and not self._options.allow_same:
+                return self._unchanged(ingest, self._parent_record)
+            if self._options.dry_run:
+                return self._result(ingest, None, 0, unchanged=False)
+            ingest.finish()
+            manifest = self._manifest(ingest)
+            identifier, length = self._objects.put_manifest(manifest)
             record = self._commit(manifest, identifier, ingest.stored_bytes + length)
-        except _CollectedError:
+        except _OvertakenError:
             return None
         self._compact()
         return self._result(ingest, record, length, unchanged=False)
 
     def _unchanged(self, ingest: Ingest, record: VersionRecord) -> PushResult:
+        """Keep what the store had lost, and tag the version that is there already.
+
+        A chunk that a partial view lacks may well be stored, so it is dropped unless it is on
+        its way; one that a complete view lacks is lost, and this very push brings it back.
+        """
+
+        def edit(ref: Ref) -> Ref:
+            if record not in ref.versions:  # dropped by another writer since it was read
+                raise _OvertakenError
+            return self._tagged(ref, record.number)
+
         if not self._options.dry_run:
-            if not ingest.untouched:  # the index had lost chunks: keep what was sent again
+            if not ingest.untouched or (self._complete and ingest.totals.new_bytes):
                 ingest.finish()
             if self._options.tags:
-                self._refs.swap(
-                    self._dataset,
-                    lambda ref: self._tagged(ref, record.number),
-                    self._guard_of_tags,
-                    known=self._stored,
-                )
+                self._refs.swap(self._dataset, edit, self._guard_of_tags, known=self._stored)
         return self._result(ingest, record, 0, unchanged=True)
 
     def _manifest(self, ingest: Ingest) -> Manifest:
@@ -324,14 +347,14 @@ class _Push:
         """W5 and W6: where a collection began meanwhile, every chunk must be in the new view.
 
         Raises:
-            _CollectedError: one is not.
+            _OvertakenError: one is not.
         """
         while (state := self._objects.read_gc_state()) != self._state:
             self._state = state
             self._index.load(state)
             for ids in self._reader.every_id(manifest):
                 if (self._index.find(ids) == ABSENT).any():
-                    raise _CollectedError
+                    raise _OvertakenError
         return state.generation
 
     def _compact(self) -> None:
@@ -363,5 +386,5 @@ class _Push:
         )
 
 
-class _CollectedError(Exception):
-    """A chunk that the new version needs is no longer in the view."""
+class _OvertakenError(Exception):
+    """What the push relied on was removed meanwhile: a chunk, or the version to be tagged."""
