@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkstore import layout
-from chunkstore.format.gc import GcState
+from chunkstore.format.gc import IDLE, GcState
 from chunkstore.format.index import (
     IndexedPack,
     IndexSegment,
@@ -113,6 +113,14 @@ class ChunkIndex:
                     break
             self._cache.trim({segment.hex() for segment in self._lengths})
             return complete and not vanished
+
+    def load_for_reading(self) -> None:
+        """Load every segment, whatever that costs, for one who looks for a chunk to read.
+
+        Who reads may take a chunk from a condemned pack as long as that is there.
+        """
+        if not self.load(IDLE, Budget(length=1 << 62)):
+            log.warning("the index was replaced again and again while it was being read")
 
     def _forget(self, condemned: frozenset[PackId]) -> None:
         self._segments.clear()

@@ -69,13 +69,19 @@ class Objects:
     def create_config(self, config: Config) -> bool:
         """Write the config of a new store; False where another was there first.
 
-        After a lost answer the bytes read back decide.
+        After a refusal or a lost answer the bytes read back decide.
+
+        Raises:
+            BackendError: the config could not be written.
         """
         data = encode_config(config)
         try:
             self.backend.put(layout.CONFIG, [data], CreateOnly())
-        except ConditionFailedError:
-            return self.backend.get(layout.CONFIG).data == data
+        except BackendError as error:
+            try:
+                return self.backend.get(layout.CONFIG).data == data
+            except BackendError:
+                raise error from None
         return True
 
     # packs

@@ -215,18 +215,26 @@ def near(wanted: str, names: Iterable[str]) -> str | None:
     return f"did you mean {' or '.join(repr(name) for name in found)}?" if found else None
 
 
-def with_tag(ref: Ref, name: str, number: int) -> Ref:
-    """Return `ref` with the tag `name` on version `number`.
-
-    Raises:
-        InvalidInputError: a name that could be taken for a number, `latest` or a manifest id.
-    """
+def check_tag(name: str) -> None:
+    """Raise InvalidInputError where `name` could be taken for a number, `latest` or a manifest."""
     check_name(name, "tag")
     if name == LATEST or _NUMBER.fullmatch(name) or _MANIFEST_PREFIX.fullmatch(name):
         raise InvalidInputError(
             f"a tag cannot be called {name!r}",
             hint="'latest', numbers and what looks like a manifest id always mean those",
         )
+
+
+def with_tag(ref: Ref, name: str, number: int) -> Ref:
+    """Return `ref` with the tag `name` on version `number`.
+
+    Raises:
+        InvalidInputError: not a name that a tag can have.
+        NotFoundError: no such version; a ref with a tag on none could not be read again.
+    """
+    check_tag(name)
+    if all(record.number != number for record in ref.versions):
+        _not_found(ref, str(number))
     tags = {**dict(ref.tags), name: number}
     return dataclasses.replace(ref, tags=tuple(sorted(tags.items())))
 
