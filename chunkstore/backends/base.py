@@ -4,8 +4,11 @@ A backend knows nothing of what it holds. Retry, caching and emulation are backe
 backends. `chunkstore.testing.backend_suite` holds every promise written here against every
 backend. Implements section "Backends" of docs/design/consistency.md.
 
-All methods raise only BackendError and its subclasses. All methods may be called from several
-threads at once.
+All methods raise only BackendError and its subclasses, and InvalidInputError for what can never
+work, such as a key that is none. All methods may be called from several threads at once.
+
+No caller may store a key below that of another object (`a/b` where there is `a`): a folder refuses
+it, a bucket may take it, and MinIO on one disk then lists only one of the two.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class LocalBackend(Backend):
         try:
             with os.scandir(where) as found:
                 entries = [e for e in found if e.name.startswith(begin) and not _hidden(e.name)]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a prefix may be the key of an object
             return
         names = {e.name + "/" * e.is_dir(): e for e in entries}  # links too: `get` follows them
         for name in sorted(names):
@@ -242,7 +242,7 @@ class LocalBackend(Backend):
 
 
 def _raise(error: OSError, operation: str, key: str, root: str) -> NoReturn:
-    what = f"{operation} of {key} in {root}: {error.strerror or error}"
+    what = f"{operation} of {f'{key} in {root}' if key else root}: {error.strerror or error}"
     absent = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
     if error.errno in absent and operation in ("get", "head"):
         raise KeyAbsentError(f"no object {key} in {root}", operation=operation, key=key) from error
@@ -254,7 +254,9 @@ def _raise(error: OSError, operation: str, key: str, root: str) -> NoReturn:
         raise PermissionDeniedError(
             what, operation=operation, key=key, hint=f"check the permissions of {root}"
         ) from error
-    raise BackendError(what, operation=operation, key=key) from error
+    blocked = error.errno in (errno.ENOTDIR, errno.EEXIST)
+    hint = f"a file stands where a folder is needed; is {root} a folder?" if blocked else None
+    raise BackendError(what, operation=operation, key=key, hint=hint) from error
 
 
 def _hidden(name: str) -> bool:

@@ -82,7 +82,11 @@ def parse_location(url: str, s3: S3Options | None = None) -> LocalLocation | S3L
             raise InvalidInputError("the store's address is empty")
         return LocalLocation(url)
     scheme = match[1].lower()
-    parsed = urllib.parse.urlsplit(url)
+    shown = url.partition("?")[0]  # whoever writes a secret into a URL must not read it in a log
+    try:
+        parsed = urllib.parse.urlsplit(url)
+    except ValueError as error:  # brackets that hold no IPv6 address
+        raise InvalidInputError("not an address of a store: its host name is none") from error
     if "@" in parsed.netloc:
         raise InvalidInputError(
             "a store URL must not hold credentials",
@@ -90,29 +94,29 @@ def parse_location(url: str, s3: S3Options | None = None) -> LocalLocation | S3L
         )
     if parsed.fragment or (scheme == "file" and parsed.query):
         raise InvalidInputError(
-            f"{'#' if parsed.fragment else '?'} means nothing in {url!r}",
+            f"{'#' if parsed.fragment else '?'} means nothing in {shown!r}",
             hint="in a path write %23 for # and %3F for ?",
         )
     if scheme == "file":
         if parsed.netloc not in ("", "localhost") or not parsed.path:
-            raise InvalidInputError(f"not a file URL: {url!r}", hint="write file:///path")
+            raise InvalidInputError(f"not a file URL: {shown!r}", hint="write file:///path")
         return LocalLocation(urllib.parse.unquote(parsed.path))
     if scheme == "s3":
-        return _s3_location(url, parsed, s3 or S3Options())
+        return _s3_location(shown, parsed, s3 or S3Options())
     if scheme in ("http", "https"):
         raise InvalidInputError(
-            f"a chunkstore server cannot be opened yet: {url!r}",
+            f"a chunkstore server cannot be opened yet: {shown!r}",
             hint=f"for an S3 server write s3://bucket/prefix?endpoint={scheme}://{parsed.netloc}",
         )
     raise InvalidInputError(
-        f"unknown kind of store {scheme!r} in {url!r}", hint="known: a folder, file:// and s3://"
+        f"unknown kind of store {scheme!r} in {shown!r}", hint="known: a folder, file:// and s3://"
     )
 
 
-def _s3_location(url: str, parsed: urllib.parse.SplitResult, given: S3Options) -> S3Location:
+def _s3_location(shown: str, parsed: urllib.parse.SplitResult, given: S3Options) -> S3Location:
     if not _BUCKET.fullmatch(parsed.netloc):
         raise InvalidInputError(
-            f"not a bucket name: {parsed.netloc!r} in {url!r}", hint="write s3://bucket/prefix"
+            f"not a bucket name: {parsed.netloc!r} in {shown!r}", hint="write s3://bucket/prefix"
         )
     prefix = urllib.parse.unquote(parsed.path).strip("/")
     if prefix:
@@ -120,12 +124,12 @@ def _s3_location(url: str, parsed: urllib.parse.SplitResult, given: S3Options) -
     pairs = urllib.parse.parse_qsl(parsed.query, keep_blank_values=True)
     said = dict(pairs)
     if len(said) < len(pairs):
-        raise InvalidInputError(f"a parameter stands twice in {url!r}")
+        raise InvalidInputError(f"a parameter stands twice in {shown!r}")
     for name in said:
         if name not in _PARAMETERS:
             close = difflib.get_close_matches(name, _PARAMETERS, 1)
             raise InvalidInputError(
-                f"unknown parameter {name!r} in {url!r}",
+                f"unknown parameter {name!r} in {shown!r}",
                 hint=f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_PARAMETERS)}",
             )
     endpoint = said.get("endpoint", given.endpoint)
@@ -146,13 +150,13 @@ def _s3_location(url: str, parsed: urllib.parse.SplitResult, given: S3Options) -
 
 
 def _checked_endpoint(endpoint: str) -> str:
-    parsed = urllib.parse.urlsplit(endpoint)
+    if "@" in endpoint:
+        raise InvalidInputError("an endpoint must not hold credentials")
     try:
+        parsed = urllib.parse.urlsplit(endpoint)
         usable = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
     except ValueError:
         usable = False
-    if "@" in parsed.netloc:
-        raise InvalidInputError("an endpoint must not hold credentials")
     if not usable or parsed.path.strip("/") or parsed.query:
         raise InvalidInputError(
             f"not an endpoint: {endpoint!r}", hint="write http://host:port or https://host"

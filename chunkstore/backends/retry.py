@@ -90,8 +90,8 @@ class RetryBackend(Backend):
             try:
                 while (info := next(listing, None)) is not None and info.key <= last:
                     pass
-            except BackendError:
-                if not getattr(listing, "resumable", False):
+            except BackendError as error:
+                if error.retryable and not getattr(listing, "resumable", False):
                     listing = self._inner.list(prefix)
                 raise
             return info
