@@ -1,4 +1,4 @@
-"""What must hold before a store is created. Neighbour: `store`."""
+"""A store is created: what must hold before, and the config is written. Neighbour: `store`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,31 @@ import dataclasses
 
 from chunkstore import layout
 from chunkstore.backends.base import Backend
+from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.errors import AlreadyExistsError, RefusedError
 from chunkstore.events import Notice, ProgressCallback
 from chunkstore.format.config import SINGLE_WRITER, Config
+from chunkstore.objects import Objects
+
+
+def create_on(backend: Backend, config: Config, progress: ProgressCallback) -> Config:
+    """Write the config of a new store, and return it as it was written.
+
+    The storage is probed first; one that ignores conditional writes gets a store for one writer.
+
+    Raises:
+        AlreadyExistsError: there is a store.
+        RefusedError: there are other things.
+        BackendError: the storage failed.
+    """
+    check_vacant(backend)
+    capabilities = backend.probe()
+    if not capabilities.many_writers:
+        config = single_writer(config, capabilities.server, progress)
+        backend = CheckThenPutBackend(backend)
+    if not Objects(backend).create_config(config):
+        raise AlreadyExistsError(f"there is already a store at {backend.url}")
+    return config
 
 
 def check_vacant(backend: Backend) -> None:

@@ -14,25 +14,25 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from chunkstore.chunker import Chunker
 from chunkstore.entries import entries_below
-from chunkstore.errors import CorruptObjectError, FilesystemError
+from chunkstore.errors import CorruptObjectError, FilesystemError, InvalidInputError
 from chunkstore.events import Action, Item, Progress, ProgressCallback
 from chunkstore.filters import EVERYTHING, PathFilter
 from chunkstore.format.blob import Blob
 from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
-from chunkstore.ids import ID_SIZE, ChunkKind
+from chunkstore.ids import ID_SIZE, ChunkKind, ManifestId
 from chunkstore.reader import Reader, Span, Wanted
 from chunkstore.restored_file import RestoredFile
 from chunkstore.seeds import SeedFile, hash_file, rows_in_place
 from chunkstore.target import ObstacleError, Target, link_leads_out
 from chunkstore.values import PullStats
-from chunkstore.walk import Found, walk
+from chunkstore.walk import Found, size_of, walk
 
 LinkPolicy: TypeAlias = Literal["none", "inside", "all"]
 
@@ -53,6 +53,12 @@ class PullOptions:
     links: LinkPolicy = "inside"
     dry_run: bool = False
 
+    def __post_init__(self) -> None:
+        if self.links not in get_args(LinkPolicy):
+            raise InvalidInputError(
+                f"unknown links policy {self.links!r}", hint="'none', 'inside' or 'all'"
+            )
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -71,6 +77,26 @@ class _Batch:
             or len(self.rows) >= _BATCH_CHUNKS
             or self.files >= _BATCH_FILES
         )
+
+
+def restore(
+    open_reader: Callable[[Callable[[int], None]], Reader],
+    manifest_id: ManifestId,
+    chunker: Chunker,
+    root: str,
+    options: PullOptions,
+    progress: ProgressCallback,
+) -> tuple[PullStats, tuple[tuple[str, str], ...]]:
+    """Pull a version into the folder `root`; see `Store.pull`.
+
+    Returns what was done, and (path, reason) of what was left out. `open_reader` is given what
+    counts the stored bytes that are fetched.
+    """
+    counted: list[Restore] = []
+    reader = open_reader(lambda length: counted[0].fetched(length) if counted else None)
+    pull = Restore(reader, reader.manifest(manifest_id), chunker, root, options, progress)
+    counted.append(pull)
+    return pull.run(), tuple(pull.left_out)
 
 
 class Restore:
@@ -398,13 +424,13 @@ class Restore:
         wanted = (self._place(entry) for entry, _ in self._entries())
         path = next(wanted, None)
         doomed: list[tuple[str, int]] = []
-        for found in walk(self._root, PathFilter(), parts=True):
+        for found in walk(self._root, PathFilter(), target=True):
             while path is not None and path.encode() < found.path.encode():
                 path = next(wanted, None)
             if isinstance(found, Found) and found.path != path:
                 full = f"{self._options.path}/{found.path}" if self._options.path else found.path
                 if self._options.paths.takes(full):
-                    doomed.append((found.path, 0))
+                    doomed.append((found.path, size_of(found)))
         for gone, size in doomed:
             if not self._options.dry_run and self._target:
                 self._target.remove(gone)
@@ -428,14 +454,13 @@ class Restore:
         now = time.monotonic()
         if force or now - self._told_at >= _PROGRESS_SECONDS:
             self._told_at = now
+            whole = not self._options.path and self._options.paths.takes_all
             self._progress(
                 Progress(
                     done_bytes=self._reused + self._written,
-                    total_bytes=None
-                    if self._options.path or not self._options.paths.takes_all
-                    else self._manifest.size,
+                    total_bytes=self._manifest.size if whole else None,
                     moved_bytes=self._fetched,
                     done_files=self._done_files,
-                    total_files=self._manifest.files,
+                    total_files=self._manifest.files if whole else None,
                 )
             )

@@ -14,16 +14,15 @@ from typing import IO, TypeAlias
 
 import platformdirs
 
-from chunkstore import inspection, layout, writer
-from chunkstore.address import Address, parse_address
+from chunkstore import inspection, layout
+from chunkstore.address import LATEST, Address, parse_address
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.backends.location import S3Options, open_backend
 from chunkstore.chunk_index import ChunkIndex
 from chunkstore.chunker import Chunker
-from chunkstore.creation import check_vacant, single_writer
+from chunkstore.creation import create_on
 from chunkstore.entries import entries_below
-from chunkstore.errors import AlreadyExistsError, NotFoundError
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.filters import PathFilter
 from chunkstore.format.config import (
@@ -33,16 +32,16 @@ from chunkstore.format.config import (
     ChunkerSpec,
     Config,
 )
-from chunkstore.format.manifest import Entry, EntryKind, Manifest
+from chunkstore.format.manifest import Entry, Manifest
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.inspection import version_of
 from chunkstore.objects import Objects
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, resolve, with_tag, without_versions
-from chunkstore.restore import LinkPolicy, PullOptions, Restore
+from chunkstore.restore import LinkPolicy, PullOptions, restore
 from chunkstore.segment_cache import SegmentCache
-from chunkstore.source import open_source
-from chunkstore.stream import FileContent, StoredFile
+from chunkstore.source import Source, open_source
+from chunkstore.stream import FileContent, StoredFile, open_content
 from chunkstore.values import (
     Change,
     Dataset,
@@ -54,17 +53,23 @@ from chunkstore.values import (
     StoreStat,
     Version,
 )
+from chunkstore.writer import Caches, PushOptions, push
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
 DEFAULT_DEADLINE = 300.0
-"""Seconds for which a storage that does not answer is tried again."""
+"""Seconds for which an S3 server that does not answer is tried again."""
 
 _READ_BUFFER = 256 * 1024
 
 
 class Store:
-    """A store that is open. Use it as a context manager, or call `close`. Thread-safe."""
+    """A store that is open. Use it as a context manager, or call `close`. Thread-safe.
+
+    Every method may raise BackendError where the storage fails, and IntegrityError where what is
+    stored is damaged or gone; methods that change a dataset raise ConflictError after other writers
+    were first a hundred times.
+    """
 
     def __init__(self, backend: Backend, config: Config, cache_folder: str | None) -> None:
         """Take an open backend; `Store.open` and `Store.create` are the usual ways."""
@@ -77,7 +82,7 @@ class Store:
         self._refs = Refs(self._objects)
         folder = os.path.join(cache_folder, config.store_id.hex()) if cache_folder else None
         segments = SegmentCache(os.path.join(folder, "index") if folder else None)
-        self._caches = writer.Caches(segments, folder)
+        self._caches = Caches(segments, folder)
 
     @classmethod
     def create(
@@ -104,10 +109,12 @@ class Store:
             pack_length: stored bytes of a pack, default 32 MiB.
             s3: credentials and settings that do not stand in the URL.
             cache_folder: where local caches lie; default the user's cache folder.
-            deadline: seconds for which a storage that does not answer is tried again.
+            deadline: seconds for which a request is tried again that an S3 server does not
+                answer; at most 20 until the server has answered once.
             progress: gets Notices.
 
         Raises:
+            InvalidInputError: a bad address or size, no such chunker, no credentials for S3.
             AlreadyExistsError: there is a store.
             RefusedError: other things lie there.
             BackendError: the storage cannot be written.
@@ -122,13 +129,7 @@ class Store:
         Chunker(config.chunker)  # refuse one that is not installed before anything is written
         backend = open_backend(url, s3=s3, deadline=deadline)
         try:
-            check_vacant(backend)
-            capabilities = backend.probe()
-            if not capabilities.many_writers:
-                config = single_writer(config, capabilities.server, progress)
-                backend = CheckThenPutBackend(backend)
-            if not Objects(backend).create_config(config):
-                raise AlreadyExistsError(f"there is already a store at {backend.url}")
+            config = create_on(backend, config, progress)
             return cls(backend, config, _cache_folder(cache_folder))
         except BaseException:
             backend.close()
@@ -146,8 +147,10 @@ class Store:
         """Open a store; arguments as for `create`.
 
         Raises:
+            InvalidInputError: not an address, or no credentials for S3.
             NotFoundError: there is no store.
             UnsupportedFormatError: it was written by another version of chunkstore.
+            CorruptObjectError: its config is damaged.
             BackendError: the storage does not answer, or refuses.
         """
         backend = open_backend(url, s3=s3, deadline=deadline)
@@ -164,7 +167,7 @@ class Store:
 
     @property
     def config(self) -> Config:
-        """What the store is."""
+        """What the store is: its id, how it cuts, the sizes of frames and packs, its features."""
         return self._config
 
     def close(self) -> None:
@@ -209,9 +212,9 @@ class Store:
             tags: names for the version.
             name: path of a file or stream in the version; a stream needs it.
             expect: the version that must be the latest, "0" for none; else ConflictError.
-            include: patterns, as in gitignore, of what takes part.
+            include: patterns, as in gitignore, of what of a folder takes part.
             exclude: patterns of what does not.
-            dry_run: only say what would be done.
+            dry_run: only say what would be done; files that cannot be read are left out.
             skip_unreadable: commit without files that cannot be read, naming them.
             allow_same: make a version even where nothing changed.
             level: of zstd, 1 to 19.
@@ -220,11 +223,14 @@ class Store:
         Raises:
             UnreadableFilesError: files could not be read; nothing was committed.
             ConflictError: `expect` did not hold.
-            InvalidInputError, NotFoundError, FilesystemError: the source or an argument is bad.
+            InvalidInputError: an argument that can never work.
+            NotFoundError: there is no such source; `expect` names a version that is not there.
+            FilesystemError: the source cannot be looked at.
+            UnsupportedFormatError, IntegrityError: the store is newer, or damaged.
             BackendError: the storage failed. If it failed at the very commit, only looking tells
                 whether that took place: push again; what is there makes no second version.
         """
-        options = writer.PushOptions(
+        options = PushOptions(
             message=message,
             tags=tuple(tags),
             expect=expect,
@@ -234,10 +240,7 @@ class Store:
             allow_same=allow_same,
             level=level,
         )
-        opened = open_source(source, name)
-        return writer.push(
-            self._objects, self._config, self._caches, opened, dataset, options, progress
-        )
+        return self._push(open_source(source, name), dataset, options, progress)
 
     def pull(
         self,
@@ -269,6 +272,7 @@ class Store:
             progress: gets Progress and Item events.
 
         Raises:
+            InvalidInputError: not an address, a pattern or a policy for links.
             NotFoundError: no such dataset, version or path.
             FilesystemError: the target cannot be written; nothing half done stays.
             IntegrityError: bytes of the store are damaged or gone; no wrong byte is written.
@@ -283,20 +287,16 @@ class Store:
             links=links,
             dry_run=dry_run,
         )
-        counted: list[Restore] = []
-        reader = self._reader(lambda length: counted[0].fetched(length) if counted else None)
-        manifest = reader.manifest(record.manifest_id)
-        restore = Restore(
-            reader, manifest, Chunker(self._config.chunker), os.fspath(target), options, progress
+        identifier, cutter = record.manifest_id, Chunker(self._config.chunker)
+        stats, left_out = restore(
+            self._reader, identifier, cutter, os.fspath(target), options, progress
         )
-        counted.append(restore)
-        stats = restore.run()
         return PullResult(
             dataset=where.dataset,
             version=record.number,
-            manifest_id=record.manifest_id,
+            manifest_id=identifier,
             stats=stats,
-            left_out=tuple(restore.left_out),
+            left_out=left_out,
         )
 
     def status(
@@ -310,23 +310,19 @@ class Store:
     ) -> StatusResult:
         """Hold a folder against a version: what differs, and what a push would send.
 
+        A dataset that is not there counts as one without files, unless one of its versions is
+        named. Arguments are as for `push`; a path in the address plays no part.
+
         Raises:
-            as `push`; NotFoundError also where the named version is not there.
+            NotFoundError: there is no such folder or version; and what `push` raises.
         """
         where = _address(address)
-        options = writer.PushOptions(
-            paths=PathFilter(include, exclude), dry_run=True, against=where.version
-        )
+        if where.version != LATEST:
+            self._resolve(where)
+        paths = PathFilter(include, exclude)
+        options = PushOptions(paths=paths, dry_run=True, against=where.version)
         watch = inspection.StatusWatch(progress)
-        result = writer.push(
-            self._objects,
-            self._config,
-            self._caches,
-            open_source(folder, None),
-            where.dataset,
-            options,
-            watch,
-        )
+        result = self._push(open_source(folder, None), where.dataset, options, watch)
         stored = self._refs.get(where.dataset)
         version = None
         if stored is not None and stored.ref.versions:
@@ -337,7 +333,7 @@ class Store:
         """Open one file of a version: seekable, buffered, every byte verified.
 
         Raises:
-            NotFoundError: no such dataset, version or file.
+            NotFoundError: no such dataset, version or file; a folder or link stands there.
         """
         where = _address(address)
         content = self.file_content(where)
@@ -352,26 +348,20 @@ class Store:
         where = _address(address)
         _, record = self._resolve(where)
         reader = self._reader()
-        manifest = reader.manifest(record.manifest_id)
-        for entry, hints in entries_below(reader, manifest, where.path):
-            if entry.path == where.path and entry.kind == EntryKind.FILE:
-                return FileContent(reader, entry, hints)
-            break
-        raise NotFoundError(
-            f"{where} is not a file", hint=f"'chunkstore ls {where}' shows what is there"
-        )
+        return open_content(reader, reader.manifest(record.manifest_id), where)
 
     # names
 
     def datasets(self, prefix: str = "") -> list[str]:
-        """Return the names of all datasets that begin with `prefix`, sorted."""
+        """Return the names of all datasets that begin with `prefix`, sorted, empty ones too."""
         return [name for name in self._refs.names() if name.startswith(prefix)]
 
     def dataset(self, name: str) -> Dataset:
         """Return a dataset and its versions.
 
         Raises:
-            NotFoundError: there is none; the nearest names are offered.
+            InvalidInputError: not a dataset's name.
+            NotFoundError: there is none, or it has no versions; the nearest names are offered.
         """
         ref = self._refs.require(layout.check_name(name, "dataset")).ref
         return Dataset(name=name, versions=tuple(version_of(ref, r) for r in ref.versions))
@@ -386,7 +376,9 @@ class Store:
         return version_of(ref, record)
 
     def entries(self, address: str | Address) -> Iterator[Entry]:
-        """Yield the entries of a version, or those at and below one path of it.
+        """Yield the entries of a version, or those at and below one path of it, by path.
+
+        Nothing is raised before the first is taken.
 
         Raises:
             NotFoundError: no such dataset, version or path.
@@ -401,6 +393,8 @@ class Store:
     def diff(self, before: str | Address, after: str | Address) -> Iterator[Change]:
         """Yield what differs between two versions, by path; costs in proportion to that.
 
+        Paths in the addresses play no part. Nothing is raised before the first change is taken.
+
         Raises:
             NotFoundError: no such dataset or version.
         """
@@ -408,11 +402,11 @@ class Store:
         yield from inspection.diff(reader, self._manifest(before), self._manifest(after))
 
     def tag(self, address: str | Address, name: str) -> Version:
-        """Name a version; the name moves there from wherever it was.
+        """Name a version and return it; the name moves there from wherever it was.
 
         Raises:
             NotFoundError: no such dataset or version.
-            InvalidInputError: not a tag name.
+            InvalidInputError: a name that no tag may have.
         """
         where = _address(address)
         _, record = self._resolve(where)
@@ -427,7 +421,7 @@ class Store:
         """Take a name away.
 
         Raises:
-            NotFoundError: the dataset has no such tag.
+            NotFoundError: there is no such dataset, or it has no such tag.
         """
         self._swap(dataset, lambda ref: inspection.without_tag(ref, name))
 
@@ -449,7 +443,7 @@ class Store:
     # looking
 
     def stat(self) -> StoreStat:
-        """Return the sizes of the whole store."""
+        """Return the sizes of the whole store; loads the whole index."""
         return inspection.store_stat(self._objects, self._refs, self._index())
 
     def dataset_stat(self, address: str | Address) -> DatasetStat:
@@ -463,10 +457,15 @@ class Store:
         return inspection.dataset_stat(ref, self._reader(), self._index())
 
     def doctor(self) -> list[DoctorCheck]:
-        """Look at the storage, the chunker and the caches."""
+        """Look at the storage, the chunker and the caches; probes with racing small objects."""
         return inspection.doctor(self._backend, self._objects, self._config, self._caches.folder)
 
     # helpers
+
+    def _push(
+        self, source: Source, dataset: str, options: PushOptions, progress: ProgressCallback
+    ) -> PushResult:
+        return push(self._objects, self._config, self._caches, source, dataset, options, progress)
 
     def _resolve(self, address: Address) -> tuple[Ref, VersionRecord]:
         ref = self._refs.require(address.dataset).ref
@@ -477,9 +476,8 @@ class Store:
         return self._objects.get_manifest(record.manifest_id)
 
     def _index(self) -> ChunkIndex:
-        state = self._objects.read_gc_state()
         index = ChunkIndex(self._objects, self._caches.segments)
-        index.load(state)
+        index.load_for_reading()
         return index
 
     def _reader(self, on_fetched: inspection.Counter = lambda _: None) -> Reader:

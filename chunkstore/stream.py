@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from chunkstore.errors import CorruptObjectError, InvalidInputError
+from chunkstore.address import Address
+from chunkstore.entries import entries_below
+from chunkstore.errors import CorruptObjectError, InvalidInputError, NotFoundError
 from chunkstore.format.blob import Blob
-from chunkstore.format.manifest import Entry, PackHint
+from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
 from chunkstore.ids import ID_SIZE, ChunkKind
 from chunkstore.reader import Reader, Wanted
 
@@ -129,6 +131,21 @@ class FileContent:
             found[row] = data[max(0, start - at) : max(0, min(size, end - at))]
             at += size
         return found
+
+
+def open_content(reader: Reader, manifest: Manifest, where: Address) -> FileContent:
+    """Return the content of the file that an address names.
+
+    Raises:
+        NotFoundError: nothing is there, or a folder or link.
+    """
+    for entry, hints in entries_below(reader, manifest, where.path):
+        if entry.path == where.path and entry.kind == EntryKind.FILE:
+            return FileContent(reader, entry, hints)
+        break
+    raise NotFoundError(
+        f"{where} is not a file", hint=f"'chunkstore ls {where}' shows what is there"
+    )
 
 
 class StoredFile(io.RawIOBase):
