@@ -205,7 +205,8 @@ class Environment:
         if "://" in remote.url:
             return remote.url
         path = os.path.expanduser(remote.url)
-        return path if os.path.isabs(path) else os.path.join(os.path.dirname(remote.path), path)
+        folder = os.path.dirname(remote.path)
+        return path if folder in ("", ".") else os.path.join(folder, path)
 
     # what the library is given
 

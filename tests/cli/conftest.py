@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -14,7 +15,11 @@ from typing import Any
 import pytest
 from chunkstore_cli.boundary import run
 
+from chunkstore.testing import servers
+
 PROGRAM = Path(sys.executable).parent / "chunkstore"
+
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,20 @@ class Place:
         assert ended.status == 0, ended
         return ended
 
+    def failing(self, status: int, *arguments: str) -> str:
+        """Run a command that must fail with this status; return what it says on stderr.
+
+        Whatever fails says what and what to do next, prints nothing on stdout and no traceback.
+        """
+        ended = self.run(*arguments)
+        assert ended.status == status, ended
+        assert ended.output == b"", ended
+        first, *others = ended.errors.splitlines()
+        assert first.startswith("error: "), ended
+        assert any(line.startswith("hint: ") for line in others), ended
+        assert "Traceback" not in ended.errors
+        return ended.errors
+
     def start(self, *arguments: str, stdin: bytes = b"", **more: Any) -> Ended:
         """Run the installed program in a process of its own."""
         done = subprocess.run(
@@ -103,6 +122,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     folder = tmp_path / "work"
     folder.mkdir()
     return Place(folder, monkeypatch)
+
+
+@pytest.fixture
+def bucket(place: Place, seaweedfs: servers.Server) -> Place:
+    """A folder whose default store, yet to be made, is a prefix on SeaweedFS of its own."""
+    place.variable("AWS_ACCESS_KEY_ID", servers.ACCESS_KEY)
+    place.variable("AWS_SECRET_ACCESS_KEY", servers.SECRET_KEY)
+    prefix = f"cli-{next(_numbers)}-{os.getpid()}"
+    place.variable("CHUNKSTORE_STORE", seaweedfs.store_url("tests", prefix))
+    return place
 
 
 @pytest.fixture
