@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import random
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from chunkstore.errors import InvalidInputError
 from chunkstore.format.config import CHUNKERS, ChunkerSpec
 from chunkstore.testing.trees import random_bytes, text_bytes
 
+ROOT = Path(__file__).parents[2]
 KIB = 1024
 SMALL = (1024, 2048, 4096)
 DEFAULT = (16 * KIB, 64 * KIB, 256 * KIB)
@@ -164,6 +166,46 @@ def test_an_edit_moves_the_cuts_near_it_only(name: str) -> None:
     assert len(ends - shared) < 20
 
 
+def test_the_gear_table_is_the_documented_one() -> None:
+    """Section 2.2 of the format names the 256 numbers of fastcdc by their hash."""
+    from blake3 import blake3
+    from fastcdc.fastcdc_py import GEAR
+
+    assert len(GEAR) == 256
+    digest = blake3(struct.pack("<256I", *GEAR)).hexdigest()
+    assert digest in (ROOT / "docs" / "design" / "format.md").read_text()
+
+
+def as_documented(data: bytes, low: int, average: int, high: int) -> list[int]:
+    """Cut as section 2.2 of the format says, word by word."""
+    from fastcdc.fastcdc_py import GEAR
+
+    bits = average.bit_length() - 1
+    small, large = (1 << (bits + 1)) - 1, (1 << (bits - 1)) - 1
+    centre = min(average - min(average, low + (low + 1) // 2), high)
+    sizes: list[int] = []
+    start = 0
+    while start < len(data):
+        number, h = low, 0
+        end = min(high, len(data) - start)
+        while number < end:
+            h = (h >> 1) + GEAR[data[start + number]]
+            number += 1
+            if not h & (small if number - 1 < centre else large):
+                break
+        sizes.append(min(number, end))
+        start += sizes[-1]
+    return sizes
+
+
+@pytest.mark.parametrize("sizes", [SMALL, (1025, 4096, 9000), (3000, 4096, 4097)])
+def test_fastcdc_cuts_as_it_is_documented(sizes: tuple[int, int, int]) -> None:
+    """Whoever writes another program from the document finds the chunks of this one."""
+    for data in (NOISE[:200_000], TEXT[:200_000], b"", b"x", bytes(10_000)):
+        found = chunker("fastcdc", sizes).cut(memoryview(data), final=True)
+        assert as_documented(data, *sizes) == found
+
+
 def test_pure_python_cuts_as_the_compiled_one() -> None:
     """So a machine without a compiler deduplicates against what others pushed."""
     from fastcdc.fastcdc_py import fastcdc_py
@@ -244,9 +286,31 @@ def test_a_chunker_that_is_not_installed_names_its_extra() -> None:
 
 @pytest.mark.parametrize(
     "sizes",
-    [(1023, 2048, 4096), (2048, 2048, 4096), (1024, 4096, 4096), (1024, 3000, 4096)],
+    [
+        (1023, 2048, 4096),
+        (2048, 2048, 4096),
+        (1024, 4096, 4096),
+        (1024, 3000, 4096),
+        (1024 * KIB + 1, 2048 * KIB, 4096 * KIB),
+        (1024 * KIB, 4096 * KIB, 8192 * KIB + 1),
+    ],
 )
 def test_sizes_that_no_chunker_has_are_refused(sizes: tuple[int, int, int]) -> None:
     """Least below average below most, the average a power of two."""
-    with pytest.raises(InvalidInputError):
-        chunker("fastcdc", sizes)
+    for name in CHUNKERS:
+        with pytest.raises(InvalidInputError):
+            chunker(name, sizes)
+
+
+@pytest.mark.parametrize("name", CHUNKERS)
+@pytest.mark.parametrize(
+    "sizes",
+    [(1024, 2048, 2049), (1024 * KIB, 4096 * KIB, 8192 * KIB), (1024, 4096 * KIB, 4097 * KIB)],
+)
+def test_sizes_at_the_ends_of_their_ranges_are_cut_by(
+    name: str, sizes: tuple[int, int, int]
+) -> None:
+    """What a config may say, each chunker takes."""
+    found = chunker(name, sizes).cut(memoryview(NOISE), final=True)
+    assert sum(found) == len(NOISE)
+    assert all(sizes[0] <= size <= sizes[2] for size in found[:-1])
