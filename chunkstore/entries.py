@@ -8,7 +8,8 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator
 
-from chunkstore.errors import NotFoundError
+from chunkstore.errors import CorruptObjectError, NotFoundError
+from chunkstore.format.document import corrupt
 from chunkstore.format.manifest import Entry, Manifest, PackHint
 from chunkstore.reader import Reader
 from chunkstore.refs import near
@@ -21,6 +22,7 @@ def entries_below(
 
     Raises:
         NotFoundError: the version has neither a file nor a folder at `path`.
+        CorruptObjectError: the pages do not fit each other or what the manifest says of them.
     """
     first = 0
     if path:
@@ -29,6 +31,8 @@ def entries_below(
     below = f"{path}/"
     found = not path
     seen: list[str] = []
+    size = 0
+    above: list[bytes] = []  # paths of pages before that the next page may lie below
     for number in range(first, len(manifest.pages)):
         ref = manifest.pages[number]
         if (
@@ -39,15 +43,44 @@ def entries_below(
         ):
             break
         hints = [manifest.packs[pack] for pack in ref.packs]
-        for entry in reader.page(manifest, number):
+        page = reader.page(manifest, number)
+        above = _check_seam(above, page, f"page {ref.page_id.hex()}")
+        size += sum(entry.size for entry in page)
+        for entry in page:
             if not path or entry.path == path or entry.path.startswith(below):
                 found = True
                 yield entry, hints
             elif not found:
                 seen.append(entry.path)
+    if not path and size != manifest.size:
+        raise CorruptObjectError(
+            f"the files of the version have {size} bytes, its manifest says {manifest.size}"
+        )
     if not found:
         folders = {name[:end] for name in seen for end, c in enumerate(name) if c == "/"}
         raise NotFoundError(
             f"no file or folder {path!r} in that version",
             hint=near(path, folders.union(seen)) or "'chunkstore ls' lists the files of a version",
         )
+
+
+def _check_seam(above: list[bytes], page: list[Entry], where: str) -> list[bytes]:
+    """Hold a page against `above`, the paths of earlier pages that it may lie below.
+
+    Returns those that the next page may lie below. What stands inside one page was checked when
+    it was decoded.
+
+    Raises:
+        CorruptObjectError: a path lies below a file, link or empty folder of an earlier page.
+    """
+    for entry in page:
+        path = entry.path.encode()
+        while above and not path.startswith(above[-1]):
+            above.pop()
+        if not above:
+            break
+        for name in above:
+            if name.endswith(b"/") or path.startswith(name + b"/"):
+                corrupt(f"path {entry.path!r} lies below a file or an empty folder", where)
+    last = page[-1].path
+    return above + [entry.path.encode() for entry in page if last.startswith(entry.path)]

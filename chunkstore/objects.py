@@ -25,6 +25,7 @@ from chunkstore.errors import (
     KeyAbsentError,
     MissingObjectError,
     NotFoundError,
+    UnavailableError,
 )
 from chunkstore.format.config import Config, decode_config, encode_config
 from chunkstore.format.gc import IDLE, GcState, decode_condemned, decode_gc_state
@@ -235,6 +236,14 @@ class Objects:
             return self.backend.get(key, byte_range)
         except KeyAbsentError as error:
             raise MissingObjectError(f"missing object {key}", key=key) from error
+        except UnavailableError:
+            length = self.backend.head(key).length
+            if byte_range is None or length >= byte_range[1]:
+                raise
+            raise CorruptObjectError(
+                f"corrupt object {key}: {length} bytes, cut off before byte {byte_range[1]}",
+                key=key,
+            ) from None
 
     def _put_immutable(self, key: str, data: Sequence[Buffer]) -> None:
         """Put an object named by its content.

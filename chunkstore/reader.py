@@ -9,11 +9,12 @@ of docs/design/consistency.md. Neighbours: `restore` and `stream` above, `chunk_
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NoReturn, TypeVar
 
 import numpy as np
 
@@ -205,11 +206,12 @@ class Reader:
         """
         kept = self._frames.get((span.pack.pack_id, span.start))
         if kept is not None and len(span.frames) == 1:
-            yield from self._verified(memoryview(kept), span.frames[0], span, wanted)
-            return
+            with contextlib.suppress(CorruptObjectError):  # read again, then elsewhere
+                yield from self._verified(memoryview(kept), span.frames[0], span, wanted)
+                return
         try:
             stored = self._fetch(span)
-        except MissingObjectError as error:
+        except IntegrityError as error:
             yield from self._read_elsewhere(span.frames, wanted, span.pack, error)
             return
         for frame in span.frames:
@@ -254,7 +256,7 @@ class Reader:
         again = _Retried(wanted.kind, wanted.ids, (), without | {bad.pack_id})
         try:
             spans = self._plan_by_index(again, rows, again.without)
-        except MissingObjectError:
+        except IntegrityError:  # no other copy, or an index that cannot say where one is
             raise error from None
         for span in spans:
             yield from self.read(span, again)
@@ -319,9 +321,14 @@ class Reader:
                 packs = [index.pack(number) for number in numbers.tolist()]
                 columns = (np.searchsorted(numbers, places.packs), *_columns(places)[1:])
                 return _spans(packs, Places(*columns), np.arange(len(rows)), names=rows)
-        lost_id = wanted.id(int(rows[lost[0]]))
+        self._raise_lost(wanted, wanted.id(int(rows[lost[0]])))
+
+    def _raise_lost(self, wanted: Wanted, lost: ChunkId) -> NoReturn:
+        """Say that no pack has a chunk, or that a hinted pack is gone or damaged."""
+        for hint in wanted.hints:
+            self._objects.read_directory(hint)
         raise MissingObjectError(
-            f"missing chunk {lost_id.hex()}: no pack of the store has it", key=lost_id.hex()
+            f"missing chunk {lost.hex()}: no pack of the store has it", key=lost.hex()
         )
 
     def _load_index(self, *, fresh: bool) -> ChunkIndex:

@@ -9,7 +9,9 @@ needs it. A file is written under a part name and renamed when it is complete. N
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import resource
 import stat
 import threading
 import time
@@ -30,9 +32,9 @@ from chunkstore.ids import ID_SIZE, ChunkKind, ManifestId
 from chunkstore.reader import Reader, Span, Wanted
 from chunkstore.restored_file import RestoredFile
 from chunkstore.seeds import SeedFile, hash_file, rows_in_place
-from chunkstore.target import ObstacleError, Target, link_leads_out
+from chunkstore.target import Folder, ObstacleError, Target, link_leads_out, superfluous
 from chunkstore.values import PullStats
-from chunkstore.walk import Found, size_of, walk
+from chunkstore.walk import PART_PREFIX
 
 LinkPolicy: TypeAlias = Literal["none", "inside", "all"]
 
@@ -40,6 +42,9 @@ _BATCH_SIZE: Final = 32 * 1024 * 1024
 _BATCH_CHUNKS: Final = 4096
 _BATCH_FILES: Final = 2048
 _WORKERS: Final = 4
+_MOST_HANDLES: Final = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
+"""Descriptors that one batch may need; three are under way at most, and folders and sockets."""
+
 _PROGRESS_SECONDS: Final = 0.1
 
 
@@ -67,6 +72,8 @@ class _Batch:
     rows: dict[bytes, int] = field(default_factory=dict)
     places: list[list[tuple[RestoredFile, int, int]]] = field(default_factory=list)
     hints: dict[PackHint, None] = field(default_factory=dict)
+    folders: set[Folder] = field(default_factory=set)
+    handles: int = 0  # part files that may be open at the same time
     files: int = 0
     size: int = 0
 
@@ -76,6 +83,7 @@ class _Batch:
             self.size >= _BATCH_SIZE
             or len(self.rows) >= _BATCH_CHUNKS
             or self.files >= _BATCH_FILES
+            or len(self.folders) + self.handles >= _MOST_HANDLES
         )
 
 
@@ -152,7 +160,9 @@ class Restore:
         try:
             if exists or not self._options.dry_run:
                 self._target = Target(
-                    self._root, create=not self._options.dry_run, clear=self._clears
+                    self._root,
+                    create=not self._options.dry_run,
+                    clear=self._paths if self._clears else None,
                 )
             if first:
                 self._restore(*first)
@@ -189,6 +199,12 @@ class Restore:
     def _clears(self) -> bool:
         return self._options.delete and not self._options.dry_run
 
+    @property
+    def _paths(self) -> PathFilter:
+        """The filter for paths as they are in the target."""
+        prefix = self._options.path
+        return self._options.paths.below(f"{prefix}/") if prefix else self._options.paths
+
     def _entries(self) -> Iterator[tuple[Entry, list[PackHint]]]:
         paths = self._options.paths
         for entry, hints in entries_below(self._reader, self._manifest, self._options.path):
@@ -221,6 +237,10 @@ class Restore:
     def _restore(self, entry: Entry, hints: Sequence[PackHint]) -> None:
         self._files += 1
         self._size += entry.size
+        problem = self._name_problem(self._place(entry))
+        if problem:
+            self._leave_out(entry, problem)
+            return
         if entry.kind == EntryKind.LINK:
             self._links.append(entry)
             return
@@ -235,29 +255,55 @@ class Restore:
             self._leave_out(entry, str(error))
         self._tell()
 
+    def _name_problem(self, place: str) -> str | None:
+        """Return why nothing can be restored at `place`, whatever stands there."""
+        if PART_PREFIX in place and any(p.startswith(PART_PREFIX) for p in place.split("/")):
+            return f"{PART_PREFIX}... is for files that a pull has not finished"
+        other = self._target.clash(place) if self._target else None
+        if other is not None:
+            return f"this file system cannot tell it from {other!r} beside it"
+        return None
+
     def _file(self, entry: Entry, hints: Sequence[PackHint]) -> None:
-        above, _, name = self._place(entry).rpartition("/")
+        place = self._place(entry)
+        above, _, name = place.rpartition("/")
         file = RestoredFile(entry, name, self._target, dry_run=self._options.dry_run)
         seed: int | None = None
         if self._target and (not self._options.dry_run or self._has_folder(above)):
             folder = self._target.folder(above)
             status = self._target.status(folder, name)
-            self._target.make_way(folder, name, status)
+            self._target.make_way(folder, place, status)
             if status and stat.S_ISREG(status.st_mode):
-                with self._target.failures(entry.path):
-                    seed = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder.handle)
+                seed = self._open_seed(self._target, folder, name, entry)
             file.folder = folder.hold()
         try:
-            if seed is not None and self._is_same(entry, seed):
-                file.refresh(seed)
+            if seed is not None and self._is_same(entry, seed) and file.refresh(seed):
                 self._reused += entry.size
                 self._done(entry, "reused")
                 file.release()
                 return
             self._gather(file, hints, seed)
+        except OSError as error:
+            raise FilesystemError(
+                f"cannot read {entry.path!r} in the target: {error.strerror}",
+                hint="move it away, then run the same command again",
+            ) from error
         finally:
             if seed is not None:
                 os.close(seed)
+
+    def _open_seed(self, target: Target, folder: Folder, name: str, entry: Entry) -> int | None:
+        """Open the file that stands in the target; None where it cannot serve."""
+        with target.failures(entry.path):
+            try:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                handle = os.open(name, flags, dir_fd=folder.handle)
+            except (PermissionError, FileNotFoundError):
+                return None  # somebody else's: it is replaced if the folder allows that
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                return handle
+            os.close(handle)
+            return None
 
     def _has_folder(self, path: str) -> bool:
         return os.path.isdir(os.path.join(self._root, path))
@@ -269,65 +315,54 @@ class Restore:
 
     def _gather(self, file: RestoredFile, hints: Sequence[PackHint], seed: int | None) -> None:
         """Find which chunks of a file are missing and put them into the batch."""
+        if self._batch.full:
+            self._flush()
         with self._lock:
             self._open.add(file)
         file.on_complete = self._complete
         self._batch.files += 1
+        if file.folder is not None:
+            self._batch.folders.add(file.folder)
         resumed = file.resume()
+        self._batch.handles += resumed or file.entry.blob.count > 1
         old = SeedFile(seed, self._chunker) if seed is not None and file.entry.size else None
         base = 0
         for blob in self._reader.lists(file.entry.blob, hints):
+            sizes = blob.size_array().tolist()
+            starts = list(itertools.accumulate(sizes, initial=base))
             have = set(rows_in_place(file.handle, blob, base)) if resumed else set()
-            self._reused += sum(blob.size_array()[list(have)].tolist()) if have else 0
+            for row in sorted(have):
+                file.keep(starts[row], sizes[row])
             if old:
-                have |= self._copy(old, file, blob, base, have)
-            self._want(file, blob, base, have, hints)
-            base += blob.size
+                for row, offset in old.find(blob):
+                    if row in have:
+                        continue
+                    data = old.read(offset, sizes[row])
+                    if file.write_checked(data, starts[row], _id(blob, row)):
+                        have.add(row)
+            self._reused += sum(sizes[row] for row in have)
+            for row, size in enumerate(sizes):
+                if row not in have:
+                    self._want(file, _id(blob, row), starts[row], size, hints)
+            base = starts[-1]
         if base != file.entry.size:
             raise CorruptObjectError(f"{file.entry.path}: chunks of {base} bytes in all")
         file.seal()
 
-    def _copy(
-        self, old: SeedFile, file: RestoredFile, blob: Blob, base: int, have: set[int]
-    ) -> set[int]:
-        """Copy chunks that the older file has; return their rows."""
-        sizes = blob.size_array()
-        ends = sizes.cumsum()
-        copied: set[int] = set()
-        for row, offset in old.find(blob):
-            if row in have:
-                continue
-            data = old.read(offset, int(sizes[row]))
-            if file.write_checked(
-                data, base + int(ends[row] - sizes[row]), blob.ids[row * 32 : row * 32 + 32]
-            ):
-                copied.add(row)
-                self._reused += len(data)
-        return copied
-
     def _want(
-        self,
-        file: RestoredFile,
-        blob: Blob,
-        base: int,
-        have: set[int],
-        hints: Sequence[PackHint],
+        self, file: RestoredFile, identifier: bytes, at: int, size: int, hints: Sequence[PackHint]
     ) -> None:
-        at = base
-        for row, size in enumerate(blob.size_array().tolist()):
-            if row not in have:
-                if self._batch.full:
-                    self._flush()
-                batch = self._batch
-                identifier = blob.ids[row * ID_SIZE : (row + 1) * ID_SIZE]
-                number = batch.rows.setdefault(identifier, len(batch.rows))
-                if number == len(batch.places):
-                    batch.places.append([])
-                    batch.size += size
-                batch.places[number].append((file, at, size))
-                batch.hints.update(dict.fromkeys(hints))
-                file.expect()
-            at += size
+        """Put a missing chunk into the batch."""
+        if self._batch.full:
+            self._flush()
+        batch = self._batch
+        number = batch.rows.setdefault(identifier, len(batch.rows))
+        if number == len(batch.places):
+            batch.places.append([])
+            batch.size += size
+        batch.places[number].append((file, at, size))
+        batch.hints.update(dict.fromkeys(hints))
+        file.expect()
 
     # batches
 
@@ -411,7 +446,7 @@ class Restore:
                     if os.readlink(name, dir_fd=folder.handle) == entry.target:
                         self._done(entry, "reused")
                         return
-            target.make_way(folder, name, status)
+            target.make_way(folder, place, status)
             target.link(folder, name, entry.target)
             self._done(entry, "restored")
         except ObstacleError as error:
@@ -419,23 +454,14 @@ class Restore:
 
     def _delete(self) -> None:
         """Remove what the version has not, as far as the filter takes it."""
-        if not os.path.isdir(self._root) or self._rename is not None:
+        if self._target is None or self._rename is not None:
             return
         wanted = (self._place(entry) for entry, _ in self._entries())
-        path = next(wanted, None)
-        doomed: list[tuple[str, int]] = []
-        for found in walk(self._root, PathFilter(), target=True):
-            while path is not None and path.encode() < found.path.encode():
-                path = next(wanted, None)
-            if isinstance(found, Found) and found.path != path:
-                full = f"{self._options.path}/{found.path}" if self._options.path else found.path
-                if self._options.paths.takes(full):
-                    doomed.append((found.path, size_of(found)))
-        for gone, size in doomed:
-            if not self._options.dry_run and self._target:
+        for gone in superfluous(self._target, wanted, self._paths):
+            if not self._options.dry_run:
                 self._target.remove(gone)
             self._deleted += 1
-            self._progress(Item(action="removed", path=gone, size=size))
+            self._progress(Item(action="removed", path=gone.path, size=gone.size))
 
     # events
 
@@ -464,3 +490,7 @@ class Restore:
                     total_files=self._manifest.files if whole else None,
                 )
             )
+
+
+def _id(blob: Blob, row: int) -> bytes:
+    return blob.ids[row * ID_SIZE : (row + 1) * ID_SIZE]

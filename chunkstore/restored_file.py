@@ -1,19 +1,28 @@
 """One file on its way into the target: a part file that becomes the file when it is complete.
 
-Chunks may be written by several threads in any order. Neighbours: `restore` and `target`.
+Chunks may be written by several threads in any order. The whole is hashed as it grows, from
+memory where the chunks come in order, and must have the hash that the manifest states.
+Neighbours: `restore` and `target`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 import threading
 from collections.abc import Callable
+from typing import Final
 
+from blake3 import blake3
+
+from chunkstore.errors import CorruptObjectError, FilesystemError
 from chunkstore.format.manifest import Entry
 from chunkstore.ids import ChunkKind, chunk_id
 from chunkstore.target import Folder, Target, part_name
+
+_READ_SIZE: Final = 1024 * 1024
 
 
 class RestoredFile:
@@ -30,6 +39,10 @@ class RestoredFile:
         self._handle = -1
         self._missing = 1  # chunks that are still to come, and one until the file is sealed
         self._lock = threading.Lock()
+        self._hasher = blake3()
+        self._hashed = 0  # bytes from the beginning that are hashed
+        self._unhashed: dict[int, int] = {}  # of what is in place behind them: offset, end
+        self._hashing = False
 
     @property
     def handle(self) -> int:
@@ -51,9 +64,34 @@ class RestoredFile:
                 os.unlink(name, dir_fd=self.folder.handle)
                 return False
             flags = (os.O_RDWR if self._writes else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._handle = os.open(name, flags, dir_fd=self.folder.handle)
+            try:
+                self._handle = os.open(name, flags, dir_fd=self.folder.handle)
+            except FileNotFoundError:
+                return False  # another pull has just completed it
+            if self._writes:
+                self._claim()
+            # It may have been completed, and so renamed, before it was claimed.
+            now = self._target.status(self.folder, name)
+            if now is None or now.st_ino != os.fstat(self._handle).st_ino:
+                os.close(self._handle)
+                self._handle = -1
+                return False
         self.resumed = status.st_size > 0
         return self.resumed
+
+    def _claim(self) -> None:
+        """Keep other pulls from writing into the part file at the same time."""
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._handle)
+            self._handle = -1
+            raise FilesystemError(
+                f"{self.entry.path!r} is being restored by another pull into the same folder",
+                hint="let that one end, or pull into another folder",
+            ) from error
+        except OSError:
+            return  # a file system without locks
 
     def expect(self) -> None:
         """Count a chunk that will be written."""
@@ -66,9 +104,48 @@ class RestoredFile:
             return
         with self._target.failures(self.entry.path):
             self._open()
-            while data:
-                written = os.pwrite(self._handle, data, offset)
-                data, offset = data[written:], offset + written
+            rest, at = data, offset
+            while rest:
+                written = os.pwrite(self._handle, rest, at)
+                rest, at = rest[written:], at + written
+            self._placed(offset, offset + len(data), data)
+
+    def keep(self, offset: int, size: int) -> None:
+        """Take note of verified bytes that the part file has already."""
+        if self._target is not None and self._writes:
+            with self._target.failures(self.entry.path):
+                self._placed(offset, offset + size)
+
+    def _placed(self, start: int, end: int, data: bytes | memoryview | None = None) -> None:
+        """Hash what is in place without a gap, unless another thread is about it."""
+        with self._lock:
+            self._unhashed[start] = end
+            if self._hashing or self._hashed not in self._unhashed:
+                return
+            self._hashing = True
+            self._missing += 1  # so that the file is not completed before it is hashed
+        while (following := self._next_unhashed()) is not None:
+            at, stop = following
+            if at == start and data is not None:
+                self._hasher.update(data)
+            else:
+                self._hash_back(at, stop)
+            self._hashed = stop
+        self.received()
+
+    def _next_unhashed(self) -> tuple[int, int] | None:
+        with self._lock:
+            end = self._unhashed.pop(self._hashed, None)
+            self._hashing = end is not None
+            return None if end is None else (self._hashed, end)
+
+    def _hash_back(self, at: int, end: int) -> None:
+        while at < end:
+            data = os.pread(self._handle, min(_READ_SIZE, end - at), at)
+            if not data:
+                return  # someone cut the file off: it will not have its hash
+            self._hasher.update(data)
+            at += len(data)
 
     def write_checked(self, data: bytes, offset: int, identifier: bytes) -> bool:
         """Write bytes of the target's own if they are the chunk that belongs there."""
@@ -90,11 +167,19 @@ class RestoredFile:
         """Say that no more chunks will be expected."""
         self.received()
 
-    def refresh(self, handle: int) -> None:
-        """Give a file that has the right bytes the right mode and time."""
+    def refresh(self, handle: int) -> bool:
+        """Give a file that has the right bytes the right mode and time.
+
+        Returns False where it has other names too, perhaps outside the target, whose mode and
+        time are not to be touched: it must be written anew.
+        """
         if self._target is not None and self._writes:
             with self._target.failures(self.entry.path):
+                status = os.fstat(handle)
+                if status.st_nlink > 1 and not self._is_stamped(status):
+                    return False
                 self._stamp(handle)
+        return True
 
     def abandon(self, *, remove: bool) -> None:
         """Close the part file; with `remove` delete it, else leave it for the next pull."""
@@ -121,6 +206,7 @@ class RestoredFile:
                 self._handle = os.open(
                     part_name(self._name), flags, 0o600, dir_fd=self.folder.handle
                 )
+                self._claim()
 
     def _complete(self) -> None:
         if not self._writes:
@@ -129,19 +215,42 @@ class RestoredFile:
         elif self._target is not None and self.folder is not None:
             with self._target.failures(self.entry.path):
                 self._open()  # an empty file was not opened yet
+                self._check()
                 os.ftruncate(self._handle, self.entry.size)
                 self._stamp(self._handle)
-                handle, self._handle = self._handle, -1
-                os.close(handle)
                 folder = self.folder.handle
                 os.rename(part_name(self._name), self._name, src_dir_fd=folder, dst_dir_fd=folder)
+                handle, self._handle = self._handle, -1
+                os.close(handle)
         self.release()
         self.on_complete(self)
 
-    def _stamp(self, handle: int) -> None:
+    def _check(self) -> None:
+        """Hold the whole file against the hash that the manifest states.
+
+        Raises:
+            CorruptObjectError: it has another; the part file is gone.
+        """
+        if self._hashed == self.entry.size and self._hasher.digest() == self.entry.file_hash:
+            return
+        self.abandon(remove=True)
+        raise CorruptObjectError(
+            f"{self.entry.path}: its chunks do not make a file with the hash that the manifest "
+            f"states, {self.entry.file_hash.hex()}"
+        )
+
+    def _mode(self) -> int:
         assert self._target is not None
         executable = self.entry.executable
-        mode = self._target.executable_mode if executable else self._target.file_mode
-        if stat.S_IMODE(os.fstat(handle).st_mode) != mode:
-            os.fchmod(handle, mode)
-        os.utime(handle, ns=(self.entry.mtime_ns, self.entry.mtime_ns))
+        return self._target.executable_mode if executable else self._target.file_mode
+
+    def _is_stamped(self, status: os.stat_result) -> bool:
+        same_mode = stat.S_IMODE(status.st_mode) == self._mode()
+        return same_mode and status.st_mtime_ns == self.entry.mtime_ns
+
+    def _stamp(self, handle: int) -> None:
+        status = os.fstat(handle)
+        if stat.S_IMODE(status.st_mode) != self._mode():
+            os.fchmod(handle, self._mode())
+        if status.st_mtime_ns != self.entry.mtime_ns:
+            os.utime(handle, ns=(self.entry.mtime_ns, self.entry.mtime_ns))

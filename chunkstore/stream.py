@@ -45,7 +45,9 @@ class FileContent:
 
         Raises:
             IntegrityError: bytes are damaged or missing in every copy; nothing wrong is yielded.
+            InvalidInputError: the file does not have that range.
         """
+        self._check_range(start, end)
         groups = self._groups(self._entry.blob, 0, start, end)
         pending: deque[Future[list[memoryview]]] = deque()
         done = start
@@ -68,7 +70,11 @@ class FileContent:
             raise CorruptObjectError(f"{self._entry.path}: {done - start} of {end - start} bytes")
 
     def read(self, start: int, end: int) -> bytes:
-        """Return the bytes from `start` to `end`, for small ranges."""
+        """Return the bytes from `start` to `end`, for small ranges.
+
+        Raises: as `blocks`.
+        """
+        self._check_range(start, end)
         parts = [
             block
             for group in self._groups(self._entry.blob, 0, start, end)
@@ -78,6 +84,10 @@ class FileContent:
         if len(data) != end - start:
             raise CorruptObjectError(f"{self._entry.path}: {len(data)} of {end - start} bytes")
         return data
+
+    def _check_range(self, start: int, end: int) -> None:
+        if not 0 <= start <= end <= self.size:
+            raise InvalidInputError(f"{self._entry.path} has {self.size} bytes, not {start}-{end}")
 
     def _groups(
         self, blob: Blob, base: int, start: int, end: int

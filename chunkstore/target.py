@@ -13,15 +13,18 @@ import os
 import secrets
 import stat
 import threading
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from blake3 import blake3
 
 from chunkstore.errors import FilesystemError
-from chunkstore.walk import PART_PREFIX
+from chunkstore.filters import PathFilter
+from chunkstore.format.manifest import EntryKind
+from chunkstore.walk import FOLDER_FLAGS, PART_PREFIX, Found, expendable, size_of, walk
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE: Final = 0o666
 _UMASK_LOCK: Final = threading.Lock()
 
@@ -55,8 +58,11 @@ class Folder:
 class Target:
     """The target folder. Folders are opened by one thread, in the order of the version."""
 
-    def __init__(self, root: str, *, create: bool = True, clear: bool = False) -> None:
-        """Open `root`; with `clear` obstacles are removed, else they raise ObstacleError.
+    def __init__(self, root: str, *, create: bool = True, clear: PathFilter | None = None) -> None:
+        """Open `root`, which is made where it is missing if `create` is given.
+
+        With `clear` obstacles that it takes are removed unless they are ignored; other
+        obstacles raise ObstacleError.
 
         Raises:
             FilesystemError: it is no folder, or cannot be made or opened.
@@ -67,24 +73,49 @@ class Target:
             if create:
                 os.makedirs(root, exist_ok=True)
             handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            blocked = isinstance(error, FileExistsError | NotADirectoryError)
-            reason = "a file stands there" if blocked else error.strerror
+        except (OSError, ValueError) as error:  # ValueError: a NUL
+            reason = getattr(error, "strerror", None) or error
+            if isinstance(error, FileExistsError):
+                reason = "it is not a folder"
             raise FilesystemError(
                 f"cannot restore into {root!r}: {reason}",
                 hint="give a folder that you may write",
             ) from error
+        self.handle = handle
         self._stack: list[tuple[str, Folder]] = [("", Folder(handle))]
         umask = _umask()
         self.file_mode = _MODE & ~umask
         self.executable_mode = 0o777 & ~umask
+        self.folds = create and _folds(handle)
+        self._names: list[tuple[str, dict[str, str]]] = [("", {})]
 
     def close(self) -> None:
         """Let go of all folders."""
         while self._stack:
             self._stack.pop()[1].release()
 
-    def folder(self, path: str) -> Folder:
+    def clash(self, path: str) -> str | None:
+        """Return what earlier name `path` cannot stand beside, because this file system folds.
+
+        To be asked for every entry, in order. None on a file system that tells names apart.
+        """
+        if not self.folds:
+            return None
+        *above, name = path.rstrip("/").split("/")
+        depth = 1
+        while depth < len(self._names) and self._names[depth][0] == "/".join(above[:depth]):
+            depth += 1
+        del self._names[depth:]
+        for part in above[depth - 1 :]:
+            first = self._names[-1][1].setdefault(folded(part), part)
+            if first != part:
+                return first
+            parts = above[: len(self._names)]
+            self._names.append(("/".join(parts), {}))
+        first = self._names[-1][1].setdefault(folded(name), name)
+        return None if first == name else first
+
+    def folder(self, path: str, *, create: bool = True) -> Folder:
         """Return the folder at `path` ("" is the root), made where it is missing.
 
         Raises:
@@ -102,21 +133,25 @@ class Target:
         while len(self._stack) > depth + 1:
             self._stack.pop()[1].release()
         for part in parts[depth:]:
-            self._stack.append((part, Folder(self._enter(self._stack[-1][1].handle, part, path))))
+            depth += 1
+            handle = self._enter(self._stack[-1][1].handle, "/".join(parts[:depth]), create=create)
+            self._stack.append((part, Folder(handle)))
         return self._stack[-1][1]
 
-    def _enter(self, above: int, name: str, path: str) -> int:
+    def _enter(self, above: int, path: str, *, create: bool) -> int:
+        name = path.rpartition("/")[2]
         for _ in range(3):
-            with self.failures(path), contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=above)
+            if create:
+                with self.failures(path), contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=above)
             try:
-                return os.open(name, _FOLDER, dir_fd=above)
+                return os.open(name, FOLDER_FLAGS, dir_fd=above)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     _raise(error, path)
-                if not self._clear:
+                if not self._may_go(path):
                     raise ObstacleError("a file or link stands where a folder is needed") from error
                 with self.failures(path):
                     os.unlink(name, dir_fd=above)
@@ -128,43 +163,55 @@ class Target:
             return os.stat(name, dir_fd=folder.handle, follow_symlinks=False)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            _raise(error, name)
 
-    def make_way(self, folder: Folder, name: str, status: os.stat_result | None) -> None:
-        """Remove a folder that stands where a file or link is needed.
+    def make_way(self, folder: Folder, path: str, status: os.stat_result | None) -> None:
+        """Remove a folder that stands at `path`, where a file or link is needed.
 
         Raises:
-            ObstacleError: it may not be removed.
+            ObstacleError: it may not be removed, or not all that is in it.
         """
         if status is None or not stat.S_ISDIR(status.st_mode):
             return
-        if not self._clear:
+        if not self._may_go(path):
             raise ObstacleError("a folder stands where a file or link is needed")
-        with self.failures(name):
-            _remove_tree(folder.handle, name)
+        with self.failures(path):
+            _remove_tree(folder.handle, path.rpartition("/")[2])
+
+    def _may_go(self, path: str) -> bool:
+        return self._clear is not None and expendable(self.handle, path, self._clear)
 
     def link(self, folder: Folder, name: str, target: str) -> None:
         """Make a symbolic link in place of whatever file or link stands there."""
         temporary = PART_PREFIX + secrets.token_hex(8)
         with self.failures(name):
             os.symlink(target, temporary, dir_fd=folder.handle)
-            os.rename(temporary, name, src_dir_fd=folder.handle, dst_dir_fd=folder.handle)
+            try:
+                os.rename(temporary, name, src_dir_fd=folder.handle, dst_dir_fd=folder.handle)
+            except OSError:
+                os.unlink(temporary, dir_fd=folder.handle)
+                raise
 
-    def remove(self, path: str) -> None:
-        """Remove the file, link or empty folder at `path`, and folders above that become empty."""
-        above, _, name = path.rstrip("/").rpartition("/")
-        folder = self.folder(above)
-        with self.failures(path):
-            if path.endswith("/"):
-                os.rmdir(name, dir_fd=folder.handle)
-            else:
-                os.unlink(name, dir_fd=folder.handle)
-        while above:
+    def remove(self, gone: Superfluous) -> None:
+        """Remove a file, link or empty folder, and folders above it that become empty."""
+        above, _, name = gone.place.rstrip("/").rpartition("/")
+        folder = self.folder(above, create=False)
+        with self.failures(gone.path):
+            try:
+                if gone.place.endswith("/"):
+                    os.rmdir(name, dir_fd=folder.handle)
+                else:
+                    os.unlink(name, dir_fd=folder.handle)
+            except FileNotFoundError:
+                return  # someone else has removed it
+        while above and above != gone.keep:
             above, _, name = above.rpartition("/")
             try:
-                os.rmdir(name, dir_fd=self.folder(above).handle)
+                os.rmdir(name, dir_fd=self.folder(above, create=False).handle)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    _raise(error, path)
+                    _raise(error, gone.path)
                 return
 
     @contextlib.contextmanager
@@ -176,9 +223,70 @@ class Target:
             _raise(error, path)
 
 
+@dataclass(frozen=True, slots=True)
+class Superfluous:
+    """Something in the target that the version does not have.
+
+    Attributes:
+        path: its path as a version would have it.
+        place: its path as the file system spells it; an empty folder's ends with a slash.
+        size: bytes of a file.
+        keep: the folder above it that stays even if it becomes empty: the version has it so.
+    """
+
+    path: str
+    place: str
+    size: int
+    keep: str
+
+
+def superfluous(target: Target, wanted: Iterator[str], paths: PathFilter) -> list[Superfluous]:
+    """Return what `target` has and the sorted paths `wanted` have not, as far as `paths` takes it.
+
+    Links are not followed; what is ignored, and what no version can hold, is left alone.
+    """
+    doomed: list[Superfluous] = []
+    known: set[str] = set()
+    if target.folds:  # the names on disk may be spelt in another way, and so be sorted otherwise
+        every = list(wanted)
+        known, wanted = {folded(path) for path in every}, iter(every)
+    path, empty = next(wanted, None), ""
+    for found in walk(target.handle, paths, target=True):
+        while path is not None and path.encode() < found.path.encode():
+            if path.endswith("/"):
+                empty = path  # a folder that the version has, and has empty
+            path = next(wanted, None)
+        if not isinstance(found, Found) or (known and folded(found.path) in known):
+            continue
+        if found.path == path and not _is_twin(target.handle, found):
+            continue
+        keep = empty.rstrip("/") if empty and found.path.startswith(empty) else ""
+        doomed.append(Superfluous(found.path, found.place, size_of(found), keep))
+    return doomed
+
+
+def _is_twin(root: int, found: Found) -> bool:
+    """Whether another file has the name of this one in NFC, and this one only a like name."""
+    if found.place == found.path or found.kind == EntryKind.FOLDER:
+        return False
+    try:
+        other = os.stat(found.path, dir_fd=root, follow_symlinks=False)
+        own = os.stat(found.location, dir_fd=found.folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return (other.st_dev, other.st_ino) != (own.st_dev, own.st_ino)
+
+
+def folded(path: str) -> str:
+    """Return what names have in common that a file system without case or forms cannot tell."""
+    if path.isascii():
+        return path.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
 def part_name(name: str) -> str:
     """Return the name under which a file is written before it is complete."""
-    return PART_PREFIX + blake3(name.encode()).hexdigest(8)
+    return PART_PREFIX + blake3(name.encode()).hexdigest(16)  # too long for a made collision
 
 
 def link_leads_out(path: str, target: str) -> bool:
@@ -197,14 +305,36 @@ def link_leads_out(path: str, target: str) -> bool:
 
 
 def _umask() -> int:
-    with _UMASK_LOCK:  # the only way to learn the mask is to set it
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    with _UMASK_LOCK:  # elsewhere the only way to learn the mask is to set it
         mask = os.umask(0o077)
         os.umask(mask)
     return mask
 
 
+def _folds(folder: int) -> bool:
+    """Whether the file system of an open folder finds names in another case."""
+    name = PART_PREFIX + secrets.token_hex(8) + "-case"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.close(os.open(name, flags, 0o600, dir_fd=folder))
+    except OSError:
+        return False  # whoever writes will meet the same and report it
+    try:
+        os.stat(name.upper(), dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+    return True
+
+
 def _remove_tree(above: int, name: str) -> None:
-    handle = os.open(name, _FOLDER, dir_fd=above)
+    handle = os.open(name, FOLDER_FLAGS, dir_fd=above)
     try:
         with os.scandir(handle) as found:
             entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
@@ -219,7 +349,7 @@ def _remove_tree(above: int, name: str) -> None:
 
 
 def _raise(error: OSError, path: str) -> NoReturn:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     raise FilesystemError(
         f"cannot write {path!r}: {error.strerror}",
         hint="free some room, then run the same command again"
