@@ -164,18 +164,19 @@ class _Push:
         self._index = ChunkIndex(objects, caches.segments)
         self._reader = Reader(objects, self._whole_index)
         self._stored = self._refs.get(dataset)
-        self._parent, self._parent_record = self._find_parent()
+        self._parent: Manifest | None = None
+        self._parent_record: VersionRecord | None = None
         self._complete = False  # whether the view has every segment of the store
 
-    def _find_parent(self) -> tuple[Manifest | None, VersionRecord | None]:
+    def _find_parent(self) -> None:
         against, expect = self._options.against, self._options.expect
         ref = self._stored.ref if self._stored else None
         if expect is not None:
             check_expected(ref or empty_ref(self._dataset), expect)
         if ref is None or not ref.versions:
-            return None, None
-        record = resolve(ref, against) if against else ref.versions[-1]
-        return self._reader.manifest(record.manifest_id), record
+            return
+        self._parent_record = resolve(ref, against) if against else ref.versions[-1]
+        self._parent = self._reader.manifest(self._parent_record.manifest_id)
 
     def _whole_index(self) -> ChunkIndex:
         index = ChunkIndex(self._objects, self._caches.segments)
@@ -210,6 +211,7 @@ class _Push:
 
     def run(self) -> PushResult | None:
         """Push; None where what the version needs was removed meanwhile."""
+        self._find_parent()
         self._load_view()
         states = FileStates(self._caches.states_of(self._source))
         paths = self._options.paths
@@ -310,6 +312,8 @@ class _Push:
         """W4 to W7. The ref that was read at the start serves first: it is only the older."""
 
         def edit(ref: Ref) -> Ref:
+            if any(record.manifest_id == identifier for record in ref.versions):
+                return ref  # won before; so many others came after that the nonce is gone
             if self._options.expect is not None:
                 check_expected(ref, self._options.expect)
             record = VersionRecord(

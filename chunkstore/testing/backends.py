@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from chunkstore.backends.base import (
     Backend,
@@ -17,6 +17,8 @@ from chunkstore.backends.base import (
     PutMode,
 )
 from chunkstore.errors import UnavailableError
+
+Result = TypeVar("Result")
 
 METHODS: Final = ("get", "put", "head", "list", "delete")
 
@@ -191,6 +193,51 @@ class FaultBackend(_Around):
             self.faults += 1
             self._dead = self._dies
             return True
+
+
+class MeddlingBackend(_Around):
+    """Lets others act on the storage at chosen moments of a caller's work.
+
+    `before` and `after` are called with (number of the call, method, key), before the call takes
+    effect and after it, when its answer is not yet given. Listings are taken whole.
+    """
+
+    def __init__(
+        self,
+        inner: Backend,
+        *,
+        before: Callable[[int, str, str], object] = lambda *_: None,
+        after: Callable[[int, str, str], object] = lambda *_: None,
+    ) -> None:
+        super().__init__(inner)
+        self._before = before
+        self._after = after
+        self._lock = threading.Lock()
+        self.calls = 0
+
+    def get(self, key: str, byte_range: tuple[int, int] | None = None) -> Fetched:
+        return self._call("get", key, lambda: self.inner.get(key, byte_range))
+
+    def put(self, key: str, data: Sequence[Buffer], mode: PutMode) -> str:
+        return self._call("put", key, lambda: self.inner.put(key, data, mode))
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._call("head", key, lambda: self.inner.head(key))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        return iter(self._call("list", prefix, lambda: [*self.inner.list(prefix)]))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        self._call("delete", keys[0] if keys else "", lambda: self.inner.delete(keys))
+
+    def _call(self, method: str, key: str, call: Callable[[], Result]) -> Result:
+        with self._lock:
+            self.calls += 1
+            number = self.calls
+        self._before(number, method, key)
+        result = call()
+        self._after(number, method, key)
+        return result
 
 
 def crash(method: str, key: str) -> BaseException:
