@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -16,7 +17,10 @@ from chunkstore_cli.verbs import SECTIONS, build
 import chunkstore
 from chunkstore import Store
 from chunkstore.errors import ChunkstoreError
+from tests.cli.conftest import Place, place, stocked
 from tests.docs.pages import ROOT
+
+__all__ = ["place", "stocked"]  # fixtures of the command line's tests
 
 REFERENCE = ROOT / "docs" / "reference"
 LIBRARY = sorted((REFERENCE / "library").glob("*.md"))
@@ -44,7 +48,7 @@ CLI_CODES = {
 """Codes that only the command line has, and the statuses that they end with."""
 
 _ENTRY = re.compile(r"^(?:#+ +`([\w.]+)`.*|\*\*`([\w.]+)`\*\*.*)$", re.MULTILINE)
-_CODE = re.compile(r"`([^`]+)`")
+_CODE = re.compile(r"`([^`\n]+)`")
 
 
 def entries(pages: Iterable[Path]) -> set[str]:
@@ -63,9 +67,9 @@ def rows(page: Path, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in table[2:]]
 
 
-def codes(cell: str) -> list[str]:
-    """Return what a cell has in code style."""
-    return _CODE.findall(cell)
+def codes(text: str) -> list[str]:
+    """Return what a text has in code style."""
+    return _CODE.findall(text)
 
 
 def subclasses(kind: type[ChunkstoreError]) -> set[type[ChunkstoreError]]:
@@ -120,6 +124,60 @@ def test_every_verb_has_a_page(verb: str) -> None:
         assert f"\n## {part}\n" in page
     assert "```console" in page
     assert f"[{verb}]({verb}.md)" in (REFERENCE / "cli" / "index.md").read_text()
+
+
+def keys_of(value: object) -> Iterator[str]:
+    """Yield every key of a JSON value, those of the values in it too."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from keys_of(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys_of(inner)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "init ./other",
+        "remote add lab ./lab --default",
+        "remote list",
+        "doctor",
+        "push ./pets pets -m new --allow-same",
+        "pull pets ./out",
+        "status ./pets pets@1",
+        "cat pets:notes.txt",
+        "ls",
+        "ls -l",
+        "ls pets",
+        "log pets",
+        "diff pets@1 pets@2",
+        "diff pets@1 --stat",
+        "stat",
+        "stat pets",
+        "stat pets@1",
+        "tag pets@1 one",
+        "tag pets",
+        "tag --delete pets v2",
+        "rm pets@1 --dry-run",
+        "completion bash",
+    ],
+)
+def test_every_key_is_documented(stocked: Place, command: str) -> None:
+    """Every key that a verb prints with --json stands on its page, or where that leads to."""
+    verb, *arguments = command.split()
+    if verb == "remote":
+        stocked.well("remote", "add", "disk", "./store")
+    text = stocked.well(verb, *arguments, "--json").text
+    lines = verb in ("push", "pull", "status")
+    found = [json.loads(part) for part in (text.splitlines() if lines else [text])]
+    page = (REFERENCE / "cli" / f"{verb}.md").read_text()
+    if lines:
+        page += (REFERENCE / "cli" / "index.md").read_text()
+    if "[log](log.md#json)" in page:
+        page += (REFERENCE / "cli" / "log.md").read_text()
+    assert {*keys_of(found)} <= {*codes(page)}
 
 
 def test_no_verb_is_made_up() -> None:
