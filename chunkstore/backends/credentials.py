@@ -36,20 +36,28 @@ def find_credentials(environ: Mapping[str, str], home: str) -> Credentials | Non
         if environ.get(access) and environ.get(secret):
             token = environ.get("AWS_SESSION_TOKEN") if access.startswith("AWS") else None
             return Credentials(environ[access], environ[secret], token or None)
-    return _from_profile(environ, home)
-
-
-def _from_profile(environ: Mapping[str, str], home: str) -> Credentials | None:
     default = os.path.join(home, ".aws", "credentials")
     path = environ.get("AWS_SHARED_CREDENTIALS_FILE", default)
     profile = environ.get("AWS_PROFILE", "default")
+    return read_profile(path, profile, required="AWS_PROFILE" in environ)
+
+
+def read_profile(path: str, profile: str, *, required: bool) -> Credentials | None:
+    """Return the credentials of a profile, or None where the file or the profile has none.
+
+    Raises:
+        InvalidInputError: the file is none, or the profile is `required` and not there.
+    """
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(path, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"cannot read the AWS profile file {path}") from error
+    except (configparser.Error, UnicodeDecodeError):  # which repeat lines of the file
+        raise InvalidInputError(
+            f"cannot read the AWS profile file {path}",
+            hint="mend it, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ) from None
     if not parser.has_section(profile):
-        if "AWS_PROFILE" in environ:
+        if required:
             raise InvalidInputError(
                 f"there is no AWS profile {profile!r} in {path}",
                 hint="unset AWS_PROFILE or name one that is there",

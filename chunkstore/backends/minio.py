@@ -30,7 +30,7 @@ from chunkstore.backends.base import (
 from chunkstore.backends.location import S3Location
 from chunkstore.backends.probe import race
 from chunkstore.backends.s3_client import Body, S3Client, connect
-from chunkstore.backends.s3_errors import Translated
+from chunkstore.backends.s3_errors import Translated, meaning
 from chunkstore.errors import (
     BackendError,
     ConditionFailedError,
@@ -125,15 +125,18 @@ class MinioBackend(Backend):
                 if error.code != "NoSuchKey"
             ]
         if errors:
-            first = errors[0]
-            key = (first.name or "").removeprefix(self._location.prefix)
-            codes = {error.code for error in errors}
-            raise UnavailableError(
-                f"delete of {key} at {self.url}: {first.code}: {first.message}"
+            meanings = [meaning(0, error.code or "") for error in errors]
+            retryable = all(kind is UnavailableError for kind, _ in meanings)
+            worst = next((n for n, m in enumerate(meanings) if m[0] is not UnavailableError), 0)
+            error, (kind, hint) = errors[worst], meanings[worst]
+            key = (error.name or "").removeprefix(self._location.prefix)
+            raise kind(
+                f"delete of {key} at {self.url}: {error.code}: {error.message}"
                 f" ({len(errors)} keys in all)",
                 operation="delete",
                 key=key,
-                retryable=codes <= {"SlowDown", "InternalError", "ServiceUnavailable"},
+                retryable=retryable,
+                hint=hint,
             )
 
     def probe(self) -> Capabilities:
@@ -210,9 +213,10 @@ class _Listing(Iterator[ObjectInfo]):
         page: deque[ObjectInfo] = deque()
         last = self._last
         for item in found:
-            key = (item.object_name or "")[len(root) :]
-            if not key.startswith(self._prefix) or key <= last:
-                self._bad(f"the server sent {key!r} after {last!r}")
+            name = item.object_name or ""
+            key = name.removeprefix(root)
+            if not name.startswith(root + self._prefix) or key <= last:
+                self._bad(f"the server sent {name!r} after {root + last!r}")
             last = key
             modified = item.last_modified.timestamp() if item.last_modified else 0.0
             page.append(ObjectInfo(key, item.size or 0, (item.etag or "").strip('"'), modified))

@@ -8,6 +8,7 @@ method that all its own calls use; it signs and sends, and turns answers into S3
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import ssl
 import zlib
@@ -19,7 +20,6 @@ import urllib3
 from minio import Minio
 from minio.credentials.providers import (
     AWSConfigProvider,
-    ChainedProvider,
     EnvAWSProvider,
     EnvMinioProvider,
     Provider,
@@ -27,6 +27,7 @@ from minio.credentials.providers import (
 )
 
 from chunkstore.backends.base import Buffer
+from chunkstore.backends.credentials import Credentials, read_profile
 from chunkstore.backends.location import S3Options
 from chunkstore.errors import InvalidInputError
 
@@ -36,6 +37,9 @@ _READ_SECONDS: Final = 60.0
 # One send must end within the connect timeout, which counts for the whole of it: pieces of this
 # size let a line of 26 KB/s through.
 _PIECE: Final = 256 * 1024
+_GIVE_KEYS: Final = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or make a profile in ~/.aws/credentials"
+)
 
 
 class Body:
@@ -159,16 +163,24 @@ def _ssl_context(options: S3Options) -> ssl.SSLContext:
 
 
 def _provider(options: S3Options) -> Provider:
-    given = options.credentials
-    if given is not None:
-        return StaticProvider(given.access_key, given.secret_key, given.session_token)
-    chain = ChainedProvider([EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()])
+    given = options.credentials or _found()
     try:
-        chain.retrieve()
+        return StaticProvider(given.access_key, given.secret_key, given.session_token)
     except ValueError as error:
-        raise InvalidInputError(
-            "no credentials for S3 were found",
-            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or make a profile in "
-            "~/.aws/credentials",
-        ) from error
-    return chain
+        raise InvalidInputError("an access key or its secret is empty", hint=_GIVE_KEYS) from error
+
+
+def _found() -> Credentials:
+    """Return what the environment of the process has; the SDK looks at the variables.
+
+    The profile file is read here: the SDK takes a `%` in a secret for a substitution.
+    """
+    for provider in (EnvAWSProvider(), EnvMinioProvider()):
+        with contextlib.suppress(ValueError):
+            found = provider.retrieve()
+            return Credentials(found.access_key, found.secret_key, found.session_token)
+    place = AWSConfigProvider()
+    profile = read_profile(place._filename, place._profile, required=place._profile != "default")
+    if profile is None:
+        raise InvalidInputError("no credentials for S3 were found", hint=_GIVE_KEYS)
+    return profile

@@ -45,12 +45,18 @@ _DAMAGED_ON_THE_WAY: Final = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
+_BUSY: Final = frozenset({"InternalError", "ServiceUnavailable", "SlowDown"})
+_OTHER_REGION: Final = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect"})
 _FULL: Final = frozenset({"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded"})
 _DENIED_HINT: Final = (
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, what that key may do, and this "
     "machine's clock"
 )
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+_MESSAGE: Final = re.compile(r"<Message>([^<]*)</Message>")
+_NO_S3_HINT: Final = (
+    "check that the endpoint is that of an S3 server, and whether it speaks http or https"
+)
 _TLS_FOR_EVER: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 _TLS_HINT: Final = (
     "if the server has a certificate of its own, name the authority by ?ca=FILE; if it speaks "
@@ -59,18 +65,19 @@ _TLS_HINT: Final = (
 _BUSY_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-def _kind(status: int, code: str) -> tuple[type[BackendError], str | None]:
-    """Return what an answer of the server means, and the remedy."""
+def meaning(status: int, code: str) -> tuple[type[BackendError], str | None]:
+    """Return what a failure of the server means, and the remedy; status 0 where it has none."""
     table: tuple[tuple[bool, type[BackendError], str | None], ...] = (
         (code == "NoSuchBucket", BackendError, "make it with 'aws s3 mb' or 'mc mb'"),
         (code == "NoSuchKey", KeyAbsentError, None),
-        (status == 404, BackendError, "check that the endpoint is that of an S3 server"),
+        (status == 404, BackendError, _NO_S3_HINT),
         (code in _CONDITION_FAILED or status == 412, ConditionFailedError, None),
         (code in _FULL or status == 507, StorageFullError, "free some room, then run it again"),
         (code in _DENIED or status in (401, 403), PermissionDeniedError, _DENIED_HINT),
-        (code in _DAMAGED_ON_THE_WAY or status in _BUSY_STATUS, UnavailableError, None),
-        (status == 416, UnavailableError, None),
-        (code == "AuthorizationHeaderMalformed", BackendError, "set the bucket's region"),
+        (code in _DAMAGED_ON_THE_WAY or code in _BUSY, UnavailableError, None),
+        (status in _BUSY_STATUS or status == 416, UnavailableError, None),
+        (code in _OTHER_REGION, BackendError, "set the bucket's region, and its endpoint"),
+        (status == 400 and not code, BackendError, _NO_S3_HINT),
     )
     return next(((kind, hint) for met, kind, hint in table if met), (BackendError, None))
 
@@ -91,8 +98,9 @@ class Translated:
             self._raise(error, error.response.status, error.code or "", error.message or "")
         elif isinstance(error, InvalidResponseError):  # XML of another media type, or none at all
             body = getattr(error, "_body", None) or ""
-            code = _CODE.search(body)
-            self._raise(error, int(getattr(error, "_code", 0)), code[1] if code else "", body[:200])
+            code, message = _CODE.search(body), _MESSAGE.search(body)
+            said = message[1] if message else " ".join(body[:200].split())
+            self._raise(error, int(getattr(error, "_code", 0)), code[1] if code else "", said)
         elif isinstance(error, ServerError):
             self._raise(error, error.status_code, "", str(error))
         elif isinstance(error, urllib3.exceptions.SSLError | ssl.SSLError) and any(
@@ -103,11 +111,14 @@ class Translated:
             raise self._error(BackendError, str(error), "check the endpoint") from error
         elif isinstance(error, ParseError | UnicodeDecodeError):
             raise self._unavailable(f"an answer that is no XML: {error}") from error
+        elif isinstance(error, ValueError):  # XML of something else, such as a page to log in
+            why = f"an answer that cannot be used: {error}"
+            raise self._error(BackendError, why, _NO_S3_HINT) from error
         elif isinstance(error, urllib3.exceptions.HTTPError | MinioException | OSError):
             raise self._unavailable(str(error)) from error
 
     def _raise(self, error: Exception, status: int, code: str, message: str) -> NoReturn:
-        kind, hint = _kind(status, code)
+        kind, hint = meaning(status, code)
         why = f"{code or status}: {message}"
         if kind is UnavailableError and status != 416:
             raise self._unavailable(why) from error

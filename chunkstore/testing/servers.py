@@ -43,18 +43,24 @@ class Server:
     command: list[str]
     folder: str
     environment: dict[str, str] = field(default_factory=dict)
+    ca_file: str | None = None
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
-        """`http://127.0.0.1:port`."""
-        return f"http://127.0.0.1:{self.port}"
+        """`http://127.0.0.1:port`, or https where the server has a certificate."""
+        return f"{'https' if self.ca_file else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def options(self) -> S3Options:
         """Credentials and endpoint for `Store.create` and `Store.open`."""
         credentials = Credentials(ACCESS_KEY, SECRET_KEY)
-        return S3Options(endpoint=self.endpoint, region="us-east-1", credentials=credentials)
+        return S3Options(
+            endpoint=self.endpoint,
+            region="us-east-1",
+            credentials=credentials,
+            ca_file=self.ca_file,
+        )
 
     def store_url(self, bucket: str, prefix: str = "") -> str:
         """Return a store URL without credentials."""
@@ -93,12 +99,12 @@ class Server:
         return True
 
     def _client(self) -> Minio:
-        pool = urllib3.PoolManager(timeout=5.0, retries=False)
+        pool = urllib3.PoolManager(timeout=5.0, retries=False, ca_certs=self.ca_file)
         return Minio(
             f"127.0.0.1:{self.port}",
             access_key=ACCESS_KEY,
             secret_key=SECRET_KEY,
-            secure=False,
+            secure=self.ca_file is not None,
             region="us-east-1",
             http_client=pool,
         )
@@ -164,8 +170,35 @@ def minio_program() -> str | None:
     return shutil.which("minio")
 
 
-def minio() -> contextlib.AbstractContextManager[Server]:
+def make_certificate(folder: Path) -> Path:
+    """Make a key and a certificate that vouches for itself, good for loopback; return the latter.
+
+    The files have the names that MinIO looks for: `private.key` and `public.crt`.
+
+    Raises:
+        RuntimeError: there is no `openssl` here.
+    """
+    program = shutil.which("openssl")
+    if program is None:
+        raise RuntimeError("no openssl here, which makes certificates")
+    folder.mkdir(parents=True, exist_ok=True)
+    certificate = folder / "public.crt"
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:*.localhost"
+    command = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=chunkstore test", "-addext", names]
+    command += ["-keyout", str(folder / "private.key"), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate
+
+
+def minio(
+    *, certificates: Path | None = None, domain: str | None = None
+) -> contextlib.AbstractContextManager[Server]:
     """Run the real MinIO server.
+
+    Args:
+        certificates: a folder that `make_certificate` filled; the server then speaks https.
+        domain: a name below which buckets have host names of their own.
 
     Raises:
         RuntimeError: it is not installed; `make servers` builds it where Go is there.
@@ -178,6 +211,8 @@ def minio() -> contextlib.AbstractContextManager[Server]:
         (port,) = free_ports(1)
         data = str(Path(folder) / "data")
         command = [program, "server", data, "--address", f"127.0.0.1:{port}", "--quiet"]
+        if certificates is not None:
+            command += ["--certs-dir", str(certificates)]
         environment = {
             "MINIO_ROOT_USER": ACCESS_KEY,
             "MINIO_ROOT_PASSWORD": SECRET_KEY,
@@ -185,7 +220,10 @@ def minio() -> contextlib.AbstractContextManager[Server]:
             "MINIO_UPDATE": "off",
             "MINIO_CI_CD": "1",
         }
-        return Server("MinIO", port, command, folder, environment)
+        if domain is not None:
+            environment["MINIO_DOMAIN"] = domain
+        ca_file = str(certificates / "public.crt") if certificates is not None else None
+        return Server("MinIO", port, command, folder, environment, ca_file)
 
     return _running(make)
 

@@ -1,0 +1,462 @@
+"""A server or a line that errs is noticed: wrong bytes, wrong ranges, wrong pages, no answer."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chunkstore import Store
+from chunkstore.backends import s3_client
+from chunkstore.backends.base import CreateOnly, Overwrite
+from chunkstore.backends.minio import MinioBackend
+from chunkstore.errors import (
+    BackendError,
+    CorruptObjectError,
+    KeyAbsentError,
+    PermissionDeniedError,
+    UnavailableError,
+)
+from chunkstore.testing import servers
+from chunkstore.testing.trees import make_tree
+from tests.s3.line import Answer, Line, Request, error_answer, line_to
+
+_numbers = itertools.count()
+DATA = bytes(range(256)) * 40
+
+
+@pytest.fixture(params=["seaweedfs", "minio"])
+def line(request: pytest.FixtureRequest) -> Iterator[Line]:
+    """A line to each real server in turn."""
+    server: servers.Server = request.getfixturevalue(request.param)
+    with line_to(server.port) as opened:
+        yield opened
+
+
+@pytest.fixture
+def backend(line: Line) -> Iterator[MinioBackend]:
+    with line.backend(f"bad-{next(_numbers)}") as opened:
+        opened.put("key", [DATA], CreateOnly())
+        yield opened
+
+
+def flip(data: bytes) -> bytes:
+    """Return `data` with one bit in the middle turned over."""
+    at = len(data) // 2
+    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+
+def gets(change: Callable[[Answer], Answer]) -> Callable[[Request, Answer], Answer]:
+    """Change the answers to GETs of objects only."""
+
+    def on_answer(request: Request, answer: Answer) -> Answer:
+        is_object = request.method == "GET" and not request.is_listing
+        return change(answer) if is_object else answer
+
+    return on_answer
+
+
+# bits that turn over
+
+
+@pytest.mark.parametrize("size", [1, 10_000, 3_000_000])
+def test_a_bit_that_turns_over_on_the_way_in_is_refused(
+    backend: MinioBackend, line: Line, size: int
+) -> None:
+    """The server stores nothing, says so, and the same bytes may be sent again."""
+    line.on_request = lambda request: (
+        replace(request, body=flip(request.body)) if request.method == "PUT" else request
+    )
+    with pytest.raises(UnavailableError) as caught:
+        backend.put("new", [b"x" * size], CreateOnly())
+    assert caught.value.retryable
+    line.clear()
+    with pytest.raises(KeyAbsentError):
+        backend.head("new")
+    backend.put("new", [b"x" * size], CreateOnly())
+    assert backend.get("new").data == b"x" * size
+
+
+def test_every_put_carries_a_checksum_of_its_bytes(backend: MinioBackend, line: Line) -> None:
+    """Any server that checks either of two checksums refuses damage; both are on every put."""
+    backend.put("a", [b"bytes"], Overwrite())
+    backend.put("b", [], CreateOnly())
+    for request in [r for r in line.seen if r.method == "PUT"]:
+        names = {name.lower(): value for name, value in request.headers}
+        assert names["x-amz-checksum-crc32"]
+        assert re.fullmatch("[0-9a-f]{64}", names["x-amz-content-sha256"])
+
+
+@pytest.mark.parametrize("kind", ["config", "refs/", "manifests/", "packs/"])
+def test_a_bit_that_turns_over_on_the_way_out_is_noticed(
+    line: Line, tmp_path: Path, kind: str
+) -> None:
+    """No wrong byte reaches the caller: the read ends with CorruptObjectError naming the object."""
+    tree = make_tree(tmp_path / "tree", files=4)
+    options = replace(servers.Server("", 0, [], "").options, endpoint=line.endpoint)
+    url, out = f"s3://tests/flip-{next(_numbers)}", tmp_path / "out"
+    with Store.create(url, s3=options, cache_folder=tmp_path / "cache") as store:
+        store.push(tree, "data")
+    line.on_answer = lambda request, answer: (
+        replace(answer, body=flip(answer.body))
+        if request.method == "GET" and f"/{kind}" in request.path and not request.is_listing
+        else answer
+    )
+    with (
+        pytest.raises(CorruptObjectError, match=kind),
+        Store.open(url, s3=options, cache_folder=tmp_path / "empty") as store,
+    ):
+        store.pull("data", out)
+    written = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
+    for path in (path for path in written if ".chunkstore" not in str(path)):
+        assert (out / path).read_bytes() == (tree / path).read_bytes()
+
+
+# ranges
+
+
+def test_an_answer_that_is_cut_off(backend: MinioBackend, line: Line) -> None:
+    """Fewer bytes than were announced are an error, for a range and for the whole."""
+    line.on_answer = gets(
+        lambda a: replace(a, body=a.body[: len(a.body) // 2], declared=len(a.body))
+    )
+    for byte_range in (None, (0, 1000)):
+        with pytest.raises(UnavailableError) as caught:
+            backend.get("key", byte_range)
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize("change", [-1, 1, 500])
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_range_of_another_length(
+    backend: MinioBackend, line: Line, change: int, stated: bool
+) -> None:
+    """Bytes too few or too many for the range are an error, whatever the header says."""
+
+    def other(answer: Answer) -> Answer:
+        body = answer.body[:change] if change < 0 else answer.body + b"x" * change
+        changed = replace(answer, body=body)
+        return changed if stated else changed.without("content-range")
+
+    line.on_answer = gets(other)
+    with pytest.raises(UnavailableError, match="asked for 1000 bytes from 5"):
+        backend.get("key", (5, 1005))
+
+
+def test_another_range_than_was_asked_for(backend: MinioBackend, line: Line) -> None:
+    """The right number of bytes from another place is an error."""
+    line.on_request = lambda request: replace(
+        request,
+        headers=[
+            (name, "bytes=10-1009" if name.lower() == "range" else value)
+            for name, value in request.headers
+        ],
+    )
+    with pytest.raises(BackendError):  # a server that checks what was signed refuses it itself
+        backend.get("key", (5, 1005))
+
+
+def test_a_server_that_ignores_ranges(backend: MinioBackend, line: Line) -> None:
+    """The whole object with status 200 is not taken for the range, and asking again is no use."""
+    line.on_answer = gets(lambda a: replace(a, status=200, body=DATA).without("content-range"))
+    with pytest.raises(UnavailableError) as caught:
+        backend.get("key", (0, 100))
+    assert not caught.value.retryable
+
+
+def test_the_right_range_with_status_200(backend: MinioBackend, line: Line) -> None:
+    """Where the header says which range it is, the status does not matter."""
+    line.on_answer = gets(lambda answer: replace(answer, status=200))
+    assert backend.get("key", (5, 1005)).data == DATA[5:1005]
+
+
+# headers
+
+
+@pytest.mark.parametrize("operation", ["get", "head", "put"])
+def test_an_answer_without_a_version(backend: MinioBackend, line: Line, operation: str) -> None:
+    """Without an ETag nothing can be replaced safely, so the answer is refused."""
+    line.on_answer = lambda _, answer: answer.without("etag")
+    calls: dict[str, Callable[[], object]] = {
+        "get": lambda: backend.get("key"),
+        "head": lambda: backend.head("key"),
+        "put": lambda: backend.put("key", [b"x"], Overwrite()),
+    }
+    with pytest.raises(BackendError, match="lacks a header") as caught:
+        calls[operation]()
+    assert not caught.value.retryable
+    assert caught.value.hint is not None
+
+
+@pytest.mark.parametrize("header", ["last-modified", "content-length"])
+@pytest.mark.parametrize("value", [None, "nonsense"])
+def test_a_head_without_what_it_is_for(
+    backend: MinioBackend, line: Line, header: str, value: str | None
+) -> None:
+    """A HEAD whose length or time is missing or none is refused."""
+    if (header, value) == ("content-length", None):
+        value = "-"
+    line.on_answer = lambda _, a: replace(
+        a.without(header), headers=a.without(header).headers + ([(header, value)] if value else [])
+    )
+    with pytest.raises(BackendError):
+        backend.head("key")
+
+
+# pages
+
+
+def pages(change: Callable[[Request, bytes], bytes]) -> Callable[[Request, Answer], Answer]:
+    """Change the XML of listings only."""
+
+    def on_answer(request: Request, answer: Answer) -> Answer:
+        if not request.is_listing:
+            return answer
+        return replace(answer, body=change(request, answer.body))
+
+    return on_answer
+
+
+def small_pages(request: Request) -> Request | Answer:
+    """Answer listings with three pages of one key each, in the server's place."""
+    if not request.is_listing:
+        return request
+    found = re.search("continuation-token=([0-9]+)", request.path)
+    return page_of(request, int(found[1]) if found else 0)
+
+
+def page_of(request: Request, number: int, *, key: str | None = None, after: str = "") -> Answer:
+    """Return the page with one key; `after` says what comes next, "" the next page."""
+    prefix = re.search("[?&]prefix=([^&]*)", request.path)
+    assert prefix is not None
+    root = prefix[1].replace("%2F", "/")
+    name = f"{root}{key or f'k{number}'}"
+    token = after or str(number + 1)
+    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token != "none" else ""
+    xml = (
+        "<?xml version='1.0' encoding='UTF-8'?>"
+        "<ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>"
+        f"<Name>tests</Name><IsTruncated>{'true' if number < 2 else 'false'}</IsTruncated>"
+        f"<Contents><Key>{name}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>"
+        f"<ETag>&quot;e{number}&quot;</ETag><Size>{number}</Size></Contents>"
+        f"{more if number < 2 else ''}</ListBucketResult>"
+    )
+    return Answer(200, [("Content-Type", "application/xml")], xml.encode())
+
+
+@pytest.fixture
+def paged() -> Iterator[tuple[Line, MinioBackend]]:
+    """A line on which listings are answered without a server."""
+    with line_to(9) as line, line.backend("pages") as backend:
+        yield line, backend
+
+
+def test_pages_are_joined(paged: tuple[Line, MinioBackend]) -> None:
+    """Each page is asked for by the token of the one before."""
+    line, backend = paged
+    line.on_request = small_pages
+    assert [info.key for info in backend.list("")] == ["k0", "k1", "k2"]
+    assert len(line.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [
+        ("repeats a token", {"after": "1"}),
+        ("has no token", {"after": "none"}),
+        ("loses the order", {"key": "a"}),
+        ("repeats a key", {"key": "k0"}),
+    ],
+)
+def test_a_page_that_cannot_be_right(
+    paged: tuple[Line, MinioBackend], fault: str, how: dict[str, str]
+) -> None:
+    """A second page that leads nowhere, or repeats, is an error and never the end of a listing."""
+    line, backend = paged
+
+    def on_request(request: Request) -> Request | Answer:
+        if "continuation-token" not in request.path:
+            return page_of(request, 0)
+        return page_of(request, 1, **how)
+
+    line.on_request = on_request
+    listing = backend.list("")
+    assert next(listing).key == "k0"
+    with pytest.raises(UnavailableError) as caught:
+        list(listing)
+    assert not caught.value.retryable
+    assert len(line.seen) <= 3  # the SDK tries the last key where a token is missing
+
+
+def test_a_key_outside_the_prefix(paged: tuple[Line, MinioBackend]) -> None:
+    """What was not asked for is an error."""
+    line, backend = paged
+    line.on_request = lambda request: page_of(request, 2, key="ok")
+    assert [info.key for info in backend.list("")] == ["ok"]
+    line.on_answer = pages(lambda _, body: body.replace(b"pages/ok", b"elsewhere/ok"))
+    with pytest.raises(UnavailableError):
+        list(backend.list(""))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html><body>login</body></html>", b"<ListBucketResult><Conten", b"\xff\xfe", b"{}"],
+)
+def test_a_page_that_is_none(paged: tuple[Line, MinioBackend], body: bytes) -> None:
+    """An answer with status 200 that is no page of a listing is an error, never an empty one."""
+    line, backend = paged
+    line.on_request = lambda _: Answer(200, [("Content-Type", "application/xml")], body)
+    with pytest.raises(BackendError):
+        list(backend.list(""))
+
+
+def test_a_page_that_failed_is_asked_for_again(paged: tuple[Line, MinioBackend]) -> None:
+    """After a failure the listing goes on with that page and not from the start."""
+    line, backend = paged
+    failed: list[str] = []
+
+    def on_request(request: Request) -> Request | Answer:
+        if "continuation-token=1" in request.path and not failed:
+            failed.append(request.path)
+            return error_answer(503, "SlowDown")
+        return small_pages(request)
+
+    line.on_request = on_request
+    listing = backend.list("")
+    assert next(listing).key == "k0"
+    with pytest.raises(UnavailableError) as caught:
+        next(listing)
+    assert caught.value.retryable
+    assert [info.key for info in listing] == ["k1", "k2"]
+    assert len(line.seen) == 4
+
+
+# what the server says
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "retryable"),
+    [
+        (403, "ExpiredToken", PermissionDeniedError, False),
+        (400, "ExpiredToken", PermissionDeniedError, False),
+        (400, "InvalidToken", PermissionDeniedError, False),
+        (403, "RequestTimeTooSkewed", PermissionDeniedError, False),
+        (401, "Whatever", PermissionDeniedError, False),
+        (404, "NoSuchKey", KeyAbsentError, False),
+        (404, "NoSuchBucket", BackendError, False),
+        (400, "BadDigest", UnavailableError, True),
+        (400, "RequestTimeout", UnavailableError, True),
+        (429, "TooManyRequests", UnavailableError, True),
+        (500, "InternalError", UnavailableError, True),
+        (503, "SlowDown", UnavailableError, True),
+        (501, "NotImplemented", BackendError, False),
+        (400, "AuthorizationHeaderMalformed", BackendError, False),
+        (301, "PermanentRedirect", BackendError, False),
+    ],
+)
+def test_errors_of_the_server(
+    paged: tuple[Line, MinioBackend],
+    status: int,
+    code: str,
+    kind: type[BackendError],
+    retryable: bool,
+) -> None:
+    """Each is of the class that its handler needs, and says what the server said."""
+    line, backend = paged
+    line.on_request = lambda _: error_answer(status, code)
+    with pytest.raises(kind, match=code) as caught:
+        backend.get("key")
+    assert type(caught.value) is kind
+    assert caught.value.retryable is retryable
+    assert line.endpoint in str(caught.value)
+    if kind is PermissionDeniedError:
+        assert "AWS_ACCESS_KEY_ID" in (caught.value.hint or "")
+    if code in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
+        assert "region" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_balancer_that_speaks_html(paged: tuple[Line, MinioBackend], status: int) -> None:
+    """An error page of something before the server is waited out."""
+    line, backend = paged
+    line.on_request = lambda _: Answer(status, [("Content-Type", "text/html")], b"<h1>busy</h1>")
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: backend.get("key"),
+        lambda: backend.head("key"),
+        lambda: backend.put("key", [b"x"], Overwrite()),
+        lambda: list(backend.list("")),
+        lambda: backend.delete(["key"]),
+    )
+    for call in calls:
+        with pytest.raises(UnavailableError) as caught:
+            call()
+        assert caught.value.retryable
+
+
+def test_a_deletion_that_fails_for_some(paged: tuple[Line, MinioBackend]) -> None:
+    """One key of many that stays is an error which names it; one that was absent is none."""
+    line, backend = paged
+
+    def answer(code: str) -> Answer:
+        xml = (
+            "<DeleteResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'><Error>"
+            f"<Key>pages/b</Key><Code>{code}</Code><Message>no</Message></Error></DeleteResult>"
+        )
+        return Answer(200, [("Content-Type", "application/xml")], xml.encode())
+
+    for code, kind in (
+        ("InternalError", UnavailableError),
+        ("AccessDenied", PermissionDeniedError),
+        ("InvalidObjectState", BackendError),
+    ):
+        line.on_request = lambda _, code=code: answer(code)
+        with pytest.raises(kind, match=f"delete of b .*{code}") as caught:
+            backend.delete(["a", "b"])
+        assert type(caught.value) is kind
+        assert caught.value.retryable is (kind is UnavailableError)
+    line.on_request = lambda _: answer("NoSuchKey")
+    backend.delete(["a", "b"])
+
+
+# no answer
+
+
+def test_a_server_that_hangs_ends_by_time_out(
+    paged: tuple[Line, MinioBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no answer comes, or none goes on, the call ends and may be tried again."""
+    line, _ = paged
+    monkeypatch.setattr(s3_client, "_READ_SECONDS", 0.3)
+    release = threading.Event()
+
+    def hang(request: Request) -> Request | Answer:
+        release.wait(60)
+        return error_answer(500, "InternalError")
+
+    line.on_request = hang
+    try:
+        with line.backend("hang") as backend:
+            for call in (
+                lambda: backend.get("key"),
+                lambda: backend.put("k", [b"x"], CreateOnly()),
+            ):
+                with pytest.raises(UnavailableError, match="timed out") as caught:
+                    call()
+                assert caught.value.retryable
+    finally:
+        release.set()
+
+
+def test_a_connection_that_ends_without_an_answer(backend: MinioBackend, line: Line) -> None:
+    """The effect may have taken place; the call may be tried again."""
+    line.on_answer = lambda _request, _answer: None
+    with pytest.raises(UnavailableError) as caught:
+        backend.put("new", [b"x"], CreateOnly())
+    assert caught.value.retryable
+    line.clear()
+    assert backend.get("new").data == b"x"
