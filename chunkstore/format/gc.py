@@ -5,6 +5,7 @@ Implements section 11, "Collector's objects", of docs/design/format.md. Pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,8 @@ GC_STATE: Final = DocumentKind("gc state", b"CSGC", 1, limits.MAX_GC_LENGTH, sea
 CONDEMNED: Final = DocumentKind(
     "condemned list", b"CSCL", 1, limits.MAX_CONDEMNED_LENGTH, sealed=True
 )
+
+_CONDEMNED_KEY: Final = re.compile(r"gc/condemned/[0-9A-Za-z_-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ def decode_gc_state(data: bytes, where: str) -> GcState:
     fields.record(2)
     state = GcState(fields.integer(0, (1 << 63) - 1), fields.text(1024))
     fields.end()
+    if state.condemned and not _CONDEMNED_KEY.fullmatch(state.condemned):
+        corrupt("it names a condemned list by what is no key of one", where)
     return state
 
 

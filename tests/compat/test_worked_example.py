@@ -12,6 +12,7 @@ import pytest
 
 from chunkstore import Store, limits
 from chunkstore.compression import decompress_frame
+from chunkstore.errors import CorruptObjectError
 from chunkstore.format import blob, config, gc, manifest, ref
 from chunkstore.format.blob import decode_list
 from chunkstore.format.config import decode_config
@@ -92,6 +93,18 @@ def test_the_documents_segment_leads_to_the_pack() -> None:
     assert segment.pack_ids.tobytes() == PackId(content_hash([SHOWN[PACK]]))
     assert segment.ids.tobytes() == b"".join(sorted([example.HELLO_ID, example.ZEROS_ID]))
     assert segment.frame_offsets.tolist() == [24, 42]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["config", "../x", "gc/condemned/", "gc/condemned/a/b", "gc/condemned/..", "\0", "x" * 999],
+)
+def test_a_state_names_a_condemned_list_or_nothing(key: str) -> None:
+    """Whatever else stands there is damage of the state; no such key is ever asked for."""
+    data = gc.encode_gc_state(gc.GcState(1, "gc/condemned/1-0f"))
+    assert decode_gc_state(data, STATE).condemned == "gc/condemned/1-0f"
+    with pytest.raises(CorruptObjectError, match="gc/current"):
+        decode_gc_state(gc.encode_gc_state(gc.GcState(1, key)), STATE)
 
 
 def test_the_documents_keys_are_right() -> None:
