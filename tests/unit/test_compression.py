@@ -242,7 +242,7 @@ stated = [1, 1000, MIB, limits.MAX_FRAME_SIZE, 256 * MIB, None]
 bombs = [(expanding(256 * MIB, s), s or MIB) for s in stated]
 bombs += [(expanding(MIB, MIB, window_log=31), MIB), (expanding(MIB, None), limits.MAX_FRAME_SIZE)]
 bombs += [(expanding(256 * MIB, 256 * MIB), size) for size in (1, MIB, 256 * MIB)]
-one = compress_frame(bytes(limits.MAX_FRAME_SIZE))[1]
+one = expanding(limits.MAX_FRAME_SIZE, limits.MAX_FRAME_SIZE)
 bombs += [(one * 500, limits.MAX_FRAME_SIZE)]
 decompress_frame(1, expanding(BLOCK, BLOCK), BLOCK, "warm")
 before = peak()
