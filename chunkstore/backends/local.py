@@ -50,6 +50,8 @@ _STALE_SECONDS: Final = 24 * 3600
 _MOST_BUFFERS: Final = 512  # of one writev; the kernel takes at most 1,024
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NO_FILE: Final = (FileNotFoundError, IsADirectoryError)  # a folder of keys is no object
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
 
@@ -175,7 +177,7 @@ class LocalBackend(Backend):
                     if error.errno not in _FULL:
                         raise
                 for key, name in found:
-                    with self._failures("delete", key), contextlib.suppress(FileNotFoundError):
+                    with self._failures("delete", key), contextlib.suppress(*_NO_FILE):
                         os.unlink(os.path.join(folder, name))
                 _sync(folder)
 
@@ -186,7 +188,8 @@ class LocalBackend(Backend):
             try:
                 create_only, replace_if = race(LocalBackend(place))
             finally:
-                shutil.rmtree(place)
+                with contextlib.suppress(FileNotFoundError):  # else it hid why nothing was written
+                    shutil.rmtree(place)
         return Capabilities("local folder", create_only=create_only, replace_if=replace_if)
 
     def _remove_stale_once(self) -> None:
@@ -254,8 +257,11 @@ def _raise(error: OSError, operation: str, key: str, root: str) -> NoReturn:
         raise PermissionDeniedError(
             what, operation=operation, key=key, hint=f"check the permissions of {root}"
         ) from error
-    blocked = error.errno in (errno.ENOTDIR, errno.EEXIST)
-    hint = f"a file stands where a folder is needed; is {root} a folder?" if blocked else None
+    hint = None
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        hint = f"a file stands where a folder is needed; is {root} a folder?"
+    elif error.errno in _NO_LOCKS:
+        hint = "this file system has no locks: keep the store on another, or on an S3 server"
     raise BackendError(what, operation=operation, key=key, hint=hint) from error
 
 

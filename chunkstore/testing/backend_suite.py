@@ -383,11 +383,11 @@ class BackendSuite:
     # delete
 
     def test_delete_takes_what_is_named(self, backend: Backend) -> None:
-        """The named objects go, absent ones are no error, all others stay."""
+        """The named objects go, absent ones and folders are no error, all others stay."""
         put_all(backend, ["a/1", "a/2", "a/3", "b/1"])
         backend.delete(["a/1", "absent", "no/folder", "b/1", "a/3"])
         assert keys_of(backend) == ["a/2"]
-        backend.delete(["a/1"])
+        backend.delete(["a/1", "a", "a/2/below"])
         backend.delete([])
         assert keys_of(backend) == ["a/2"]
         with pytest.raises(KeyAbsentError):
