@@ -1,139 +1,160 @@
-"""A process that is killed leaves a whole store behind, and the same command goes on."""
+"""A process that is killed leaves a whole store behind, and the same command goes on.
+
+`python -m bench.bench_kill` does the same with more data, at more moments.
+"""
 
 from __future__ import annotations
 
 import random
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from chunkstore import Store
+from bench.bench_kill import MOST_LOST, Moment, Site, duration, good_bytes, kill_after
+from bench.bench_kill import pulled as kill_pull
+from bench.bench_kill import pushed as kill_push
 from chunkstore.limits import MIB
-from chunkstore.testing.trees import hash_of, write_mixture
+from chunkstore.testing.trees import hash_of, random_bytes, tree_state, write_mixture
 from tests.conftest import Place
 
-CHILD = """
-import sys
-from chunkstore import Credentials, S3Options, Store
-verb, url, endpoint, access, secret, cache, source, target = sys.argv[1:]
-s3 = None
-if endpoint:
-    s3 = S3Options(endpoint=endpoint, region="us-east-1", credentials=Credentials(access, secret))
-with Store.open(url, s3=s3, cache_folder=cache) as store:
-    print("ready", flush=True)
-    if verb == "push":
-        result = store.push(source, target)
-    else:
-        result = store.pull(source, target)
-print("done", flush=True)
-"""
+MOMENTS = 2
+SIZE = 120 * MIB
+
+
+def site_of(place: Place, number: int) -> Site:
+    """Return a site of its own beside the place's."""
+    base, _, query = place.url.partition("?")
+    url = f"{base}-{number}" + (f"?{query}" if query else "")
+    return Site(url, place.s3, place.cache.with_name(f"cache-{number}"))
 
 
 def start(place: Place, verb: str, source: str, target: str) -> subprocess.Popen[str]:
     """Start a push or pull in a process of its own; return when the store is open."""
-    s3 = place.s3
-    given = s3.credentials if s3 else None
-    child = subprocess.Popen(
-        [
-            *(sys.executable, "-c", CHILD, verb, place.url),
-            *((s3.endpoint or "") if s3 else "", given.access_key if given else ""),
-            *(given.secret_key if given else "", str(place.cache), source, target),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    return child
+    return Site(place.url, place.s3, place.cache).start(verb, source, target)
 
 
-def kill_after(child: subprocess.Popen[str], seconds: float) -> bool:
-    """Kill the child after some time; return whether it had not ended by itself."""
-    time.sleep(seconds)
-    child.send_signal(signal.SIGKILL)
-    output, _ = child.communicate()
-    return "done" not in output
+def _tell(name: str, moment: Moment) -> None:
+    assert moment.problems == [], f"{name}: {moment}"
 
 
-def stored_packs(store: Store) -> int:
-    """Return the stored bytes of all packs, whether or not an index knows them."""
-    return store.stat().pack_bytes
+def test_a_killed_push_leaves_no_half_version(place: Place, tmp_path: Path) -> None:
+    """After kill -9 the store opens, holds whole versions only, and the same push finishes.
 
-
-def push_with_kills(place: Place, source: Path, *, kills: int, longest: float, seed: int) -> None:
-    """Kill a push again and again; each time look at the store, at last let it finish."""
-    clock = random.Random(seed)
-    for number in range(kills):
-        dataset = f"data-{number}"
-        child = start(place, "push", str(source), dataset)
-        killed = kill_after(child, clock.uniform(0, longest))
-        with place.open() as store:
-            present = stored_packs(store)
-            versions = dict.fromkeys(store.datasets())
-            if dataset in versions and killed:
-                stored = store._refs.get(dataset)
-                versions_there = stored.ref.versions if stored else ()
-                for version in versions_there:  # committed, and only the process was killed
-                    assert version.size == source.stat().st_size
-    with place.open() as store:
-        result = store.push(source, "final")
-        assert result.version == 1
-        total = source.stat().st_size
-        assert result.stats.sent_bytes <= max(0, total - present) + 256 * MIB
-        with store.open_file(f"final:{source.name}") as file:
-            assert len(file.read(10)) == 10
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_killed_push_leaves_no_half_version(place: Place, tmp_path: Path, seed: int) -> None:
-    """After kill -9 the store opens, holds whole versions only, and the next push finishes."""
+    It sends at most what was missing plus 256 MiB, and makes one version.
+    """
     source = tmp_path / "file"
-    digest = write_mixture(source, 120 * MIB, seed)
-    place.create().close()
-    push_with_kills(place, source, kills=3, longest=1.2, seed=seed)
-    with place.open() as store:
-        store.pull("final:file", tmp_path / "out")
-    assert hash_of(tmp_path / "out") == digest
+    digest = write_mixture(source, SIZE, 1)
+    first = site_of(place, 0)
+    first.create().close()
+    longest = duration(first.start("push", str(source), "data"))
+    with first.open() as store:
+        sent = sum(length for _, length in store._objects.list_packs())
+    clock = random.Random(place.name)
+    for number in range(1, MOMENTS + 1):
+        seconds = clock.uniform(0, longest)
+        moment = kill_push(site_of(place, number), source, digest, seconds, sent)
+        _tell(place.name, moment)
+
+
+def test_a_push_that_is_killed_again_and_again_gets_there(local: Place, tmp_path: Path) -> None:
+    """What was indexed before a kill is not sent again: pushes that all die make headway.
+
+    The index is written every 128 MiB, so each life that gets further than that leaves some.
+    """
+    source = tmp_path / "file"
+    with open(source, "wb") as file:
+        for number in range(300):
+            file.write(random_bytes(1_000_000, number))
+    site = site_of(local, 0)
+    site.create().close()
+    indexed = [0]
+    for _ in range(30):
+        child = site.start("push", str(source), "data")
+        while child.poll() is None and _indexed(site) <= indexed[-1]:
+            time.sleep(0.002)  # kill it as soon as a new index segment is there
+        if not kill_after(child, 0):
+            break
+        indexed.append(_indexed(site))
+    assert len(indexed) > 2
+    with site.open() as store:
+        present = store.stat().unique_bytes - MIB  # it counts lists and pages too
+        result = store.push(source, "data")
+        assert result.stats.new_bytes <= source.stat().st_size - present
+        assert result.version == 1
+
+
+def _indexed(site: Site) -> int:
+    return sum(1 for path in Path(site.url).glob("index/*") if not path.name.startswith("."))
+
+
+def test_a_killed_push_of_a_tree_goes_on(place: Place, tmp_path: Path) -> None:
+    """A tree of many files, killed in its first second, is pushed and pulled whole afterwards."""
+    tree = tmp_path / "tree"
+    for number in range(300):
+        path = tree / f"{number % 7}" / f"{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(random_bytes(20_000, number))
+    site = site_of(place, 0)
+    site.create().close()
+    clock = random.Random(5)
+    for _ in range(MOMENTS):
+        kill_after(site.start("push", str(tree), "data"), clock.uniform(0, 0.4))
+    with site.open() as store:
+        result = store.push(tree, "data")
+        assert result.version == 1
+        assert result.stats.sent_bytes <= 6_500_000 + MOST_LOST
+        store.pull("data", tmp_path / "out")
+    assert tree_state(tmp_path / "out") == tree_state(tree)
 
 
 def test_a_killed_pull_fetches_nothing_twice(place: Place, tmp_path: Path) -> None:
     """What was written and verified before the kill is reused by the next pull."""
     source = tmp_path / "file"
-    digest = write_mixture(source, 200 * MIB, 3)
-    with place.create() as store:
+    digest = write_mixture(source, SIZE, 3)
+    site = site_of(place, 0)
+    with site.create() as store:
         store.push(source, "data")
-    target = tmp_path / "out"
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    longest = duration(site.start("pull", "data:file", str(whole)))
+    clock = random.Random(place.name)
+    for number in range(MOMENTS):
+        target = tmp_path / f"out-{number}"
+        _tell(place.name, kill_pull(site, source, digest, clock.uniform(0, longest), target))
+
+
+@pytest.mark.parametrize("flips", [1, 50])
+def test_what_was_damaged_in_a_part_file_is_fetched(
+    local: Place, tmp_path: Path, flips: int
+) -> None:
+    """A part file is believed chunk by chunk, by id, and not for its length."""
+    source, target = tmp_path / "file", tmp_path / "out"
+    digest = write_mixture(source, 40 * MIB, 4)
     target.mkdir()
-    clock = random.Random(3)
-    for _ in range(3):
-        kill_after(start(place, "pull", "data:file", str(target)), clock.uniform(0.05, 0.4))
-        if (target / "file").exists():
-            (target / "file").unlink()
-        verified = _good_bytes(place, target, source)
-        with place.open() as store:
-            result = store.pull("data:file", target, dry_run=True)
-        assert result.stats.reused_bytes >= verified
-    with place.open() as store:
+    site = site_of(local, 0)
+    with site.create() as store:
+        store.push(source, "data")
+        part = target / _part_name(site, target)
+        data = bytearray(source.read_bytes()[: 30 * MIB])
+        clock = random.Random(flips)
+        for _ in range(flips):
+            data[clock.randrange(len(data))] ^= 1
+        part.write_bytes(data)
+        good = good_bytes(store, target, source)
+        assert 0 < good < 30 * MIB
         result = store.pull("data:file", target)
+    assert result.stats.reused_bytes == good
     assert hash_of(target / "file") == digest
-    assert result.stats.reused_bytes + result.stats.written_bytes == source.stat().st_size
 
 
-def _good_bytes(place: Place, target: Path, source: Path) -> int:
-    """Return how many bytes of chunks the part file has that are right."""
-    parts = list(target.glob(".chunkstore-part-*"))
-    if not parts:
-        return 0
-    have, want = parts[0].read_bytes(), source.read_bytes()
-    with place.open() as store:
-        (entry,) = store.entries("data:file")
-    good = at = 0
-    for size in entry.blob.size_array().tolist():
-        if have[at : at + size] == want[at : at + size]:
-            good += size
-        at += size
-    return good
+def _part_name(site: Site, target: Path) -> str:
+    """Return the name that a pull gives to the file while it is not whole."""
+    for seconds in (0.05, 0.1, 0.2, 0.3, 0.4):
+        kill_after(site.start("pull", "data:file", str(target)), seconds)
+        parts = list(target.glob(".chunkstore-part-*"))
+        if parts:
+            return parts[0].name
+        (target / "file").unlink(missing_ok=True)
+    raise AssertionError("no pull was killed in time")
