@@ -22,6 +22,7 @@ from chunkstore.chunker import Chunker, slow_chunker
 from chunkstore.errors import (
     BackendError,
     ConflictError,
+    IntegrityError,
     InvalidInputError,
     MissingObjectError,
     UnreadableFilesError,
@@ -203,10 +204,14 @@ class _Push:
         else:
             self._index.start(self._state)
             if len(packs) <= _TINY_PACKS:
-                self._index.add_packs([self._indexed(hint) for hint in packs])
+                found = [self._indexed(hint) for hint in packs]
+                self._index.add_packs([pack for pack in found if pack is not None])
 
-    def _indexed(self, hint: PackHint) -> IndexedPack:
-        directory = self._objects.read_directory(hint)
+    def _indexed(self, hint: PackHint) -> IndexedPack | None:
+        try:
+            directory = self._objects.read_directory(hint)
+        except IntegrityError:
+            return None  # a hint promises nothing: what that pack had is sent again
         return IndexedPack(hint.pack_id, hint.length, hint.directory_offset, directory)
 
     def run(self) -> PushResult | None:
