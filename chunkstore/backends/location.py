@@ -177,4 +177,4 @@ def open_backend(
         return LocalBackend(location.path)
     from chunkstore.backends.minio import MinioBackend  # noqa: PLC0415  # 240 ms, only for S3
 
-    return RetryBackend(MinioBackend(location), deadline=deadline)
+    return RetryBackend(MinioBackend(location, patience=deadline), deadline=deadline)

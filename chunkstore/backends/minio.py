@@ -29,6 +29,7 @@ from chunkstore.backends.base import (
 )
 from chunkstore.backends.location import S3Location
 from chunkstore.backends.probe import race
+from chunkstore.backends.retry import DEFAULT_DEADLINE
 from chunkstore.backends.s3_client import Body, S3Client, connect
 from chunkstore.backends.s3_errors import Translated, meaning
 from chunkstore.errors import (
@@ -46,14 +47,18 @@ _TOTAL: Final = re.compile(r"/([0-9]+)$")
 class MinioBackend(Backend):
     """Objects below a prefix of one bucket. Makes no request before the first call."""
 
-    def __init__(self, location: S3Location) -> None:
+    def __init__(self, location: S3Location, *, patience: float = DEFAULT_DEADLINE) -> None:
         """Prepare connections to the server of `location`.
+
+        Args:
+            location: bucket, prefix and settings.
+            patience: seconds of silence after which a request has failed, at most a minute.
 
         Raises:
             InvalidInputError: no credentials are to be found, or the CA file is none.
         """
         self._location = location
-        self._client = connect(location.options)
+        self._client = connect(location.options, patience)
         self._bucket_seen = False
 
     @property

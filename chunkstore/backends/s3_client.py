@@ -34,6 +34,7 @@ from chunkstore.errors import InvalidInputError
 _CONNECTIONS: Final = 32
 _CONNECT_SECONDS: Final = 10.0
 _READ_SECONDS: Final = 60.0
+_LEAST_SECONDS: Final = 5.0
 # One send must end within the connect timeout, which counts for the whole of it: pieces of this
 # size let a line of 26 KB/s through.
 _PIECE: Final = 256 * 1024
@@ -119,18 +120,24 @@ class S3Client(Minio):
         return built, date
 
 
-def connect(options: S3Options) -> S3Client:
+def connect(options: S3Options, patience: float) -> S3Client:
     """Return a client with a pool of connections of its own; nothing is sent yet.
+
+    A server that is silent for `patience` seconds has failed, within bounds: who will not wait
+    long for a storage must not be held by one time-out, yet slow answers are no failures.
 
     Raises:
         InvalidInputError: no credentials are to be found, the CA file or the endpoint is none.
     """
+    patience = max(patience, _LEAST_SECONDS)
     endpoint = options.endpoint or "https://s3.amazonaws.com"
     scheme, _, host = endpoint.partition("://")
     secure = scheme == "https"
     pool = urllib3.PoolManager(
         maxsize=_CONNECTIONS,
-        timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+        timeout=urllib3.Timeout(
+            connect=min(_CONNECT_SECONDS, patience), read=min(_READ_SECONDS, patience)
+        ),
         retries=False,
         ssl_context=_ssl_context(options) if secure else None,
     )

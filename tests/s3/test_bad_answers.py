@@ -14,7 +14,9 @@ import pytest
 from chunkstore import Store
 from chunkstore.backends import s3_client
 from chunkstore.backends.base import CreateOnly, Overwrite
+from chunkstore.backends.location import open_backend
 from chunkstore.backends.minio import MinioBackend
+from chunkstore.backends.retry import RetryBackend
 from chunkstore.errors import (
     BackendError,
     CorruptObjectError,
@@ -449,6 +451,35 @@ def test_a_server_that_hangs_ends_by_time_out(
                 assert caught.value.retryable
     finally:
         release.set()
+
+
+@pytest.mark.parametrize(
+    ("deadline", "connect", "read"), [(300, 10, 60), (20, 10, 20), (7, 7, 7), (0, 5, 5)]
+)
+def test_time_outs_are_not_longer_than_the_deadline(
+    deadline: float, connect: float, read: float
+) -> None:
+    """Who gives a storage little time is not held by one request; slow answers have 5 seconds."""
+    options = replace(servers.Server("", 0, [], "").options, endpoint="http://127.0.0.1:9")
+    with open_backend("s3://tests/x", s3=options, deadline=deadline) as backend:
+        assert isinstance(backend, RetryBackend)
+        assert isinstance(backend._inner, MinioBackend)
+        timeout = backend._inner._client.pool.connection_pool_kw["timeout"]
+        assert (timeout.connect_timeout, timeout.read_timeout) == (connect, read)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_signed_request_goes_nowhere_else(paged: tuple[Line, MinioBackend], status: int) -> None:
+    """A redirect is an error: what was signed for one server is not sent to another."""
+    line, backend = paged
+    with line_to(9) as other:
+        other.on_request = lambda _: Answer(200, [("ETag", "x")], b"from elsewhere")
+        where = [("Location", f"{other.endpoint}/tests/pages/key")]
+        line.on_request = lambda _: Answer(status, where, b"")
+        for call in (lambda: backend.get("key"), lambda: backend.put("k", [b"x"], Overwrite())):
+            with pytest.raises(BackendError):
+                call()
+        assert other.seen == []
 
 
 def test_a_connection_that_ends_without_an_answer(backend: MinioBackend, line: Line) -> None:
