@@ -30,6 +30,9 @@ _VARIES = re.compile(
     r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{6,}\b"  # ids
     r"|\d+(?:[.,]\d+)*(?: (?:B|KiB|MiB|GiB|TiB)\b)?"  # numbers, and sizes with their unit
 )
+_HOME = "/home/you"
+"""What pages call the home folder; the session's own is shown so. Pages begin in `work` there."""
+
 _SETTLE = """\
 . {control}/command </dev/null >{control}/output 2>&1
 echo "$?" >{control}/status; env -0 >{control}/environment; pwd >{control}/folder; echo done
@@ -48,12 +51,13 @@ class Session:
         self._name = name
         self._endpoint = endpoint
         self._control = root / "control"
-        self._folder = root / "home" / "work"
+        self._home = root / "home"
+        self._folder = self._home / "work"
         self._control.mkdir(parents=True)
         self._folder.mkdir(parents=True)
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)},
-            "HOME": str(root / "home"),
+            "HOME": str(self._home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",  # so that output and errors come in the order of a terminal
             "COLUMNS": "100",
@@ -105,7 +109,8 @@ class Session:
     def _command(self, command: Command) -> None:
         (self._control / "command").write_text(f"{command.text}\n")
         status = self._settle(command)
-        output = (self._control / "output").read_text(errors="replace").splitlines()
+        printed = (self._control / "output").read_text(errors="replace")
+        output = printed.replace(str(self._home), _HOME).splitlines()
         told = [f"{self._name}:{command.line}: $ {command.text}", "--- it printed:", *output]
         if status != command.status:
             told.insert(1, f"ended with status {status}, not {command.status}")

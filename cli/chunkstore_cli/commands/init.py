@@ -8,7 +8,7 @@ import click
 
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
-from chunkstore_cli.environment import with_parameters
+from chunkstore_cli.environment import is_address, with_parameters
 from chunkstore_cli.options import s3_options, size_option, verb
 from chunkstore_cli.progress import Words, watching
 from chunkstore_cli.session import Session, listen
@@ -90,6 +90,9 @@ def _tell(session: Session, url: str, identifier: str) -> None:
         output.line(identifier)
     else:
         output.line(f"created a store at {url}")
+        named = session.common.store
+        if named is None or not is_address(named):
+            return  # a remote, or what the settings name: it has its name already
         quoted = shlex.quote(url)
         output.hint(
             f"export CHUNKSTORE_STORE={quoted}, or keep it: "
