@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -10,7 +11,9 @@ from typing import Final
 from chunkstore.backends.base import Backend, CreateOnly, Overwrite, PutMode, ReplaceIf
 from chunkstore.errors import BackendError, ConditionFailedError
 
-_WRITERS: Final = 8
+# More writers find no more, and cost: on SeaweedFS 4.48, where a writer that meets another waits
+# for whole seconds, a round of 8 took 1.7 s in the mean, a round of 4 took 0.3.
+_WRITERS: Final = 4
 _ROUNDS: Final = 3
 _TRIES: Final = 5
 
@@ -21,20 +24,20 @@ def race(backend: Backend) -> tuple[bool, bool]:
     Raises:
         BackendError: the storage cannot be written, or fails again and again.
     """
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        create = _honours(backend, pool, lambda _: CreateOnly())
-        replace = _honours(
-            backend, pool, lambda key: ReplaceIf(backend.put(key, [b"first"], Overwrite()))
+    with ThreadPoolExecutor(2) as both:
+        create = both.submit(_honours, backend, lambda _: CreateOnly())
+        replace = both.submit(
+            _honours, backend, lambda key: ReplaceIf(backend.put(key, [b"first"], Overwrite()))
         )
-    return create, replace
+    return create.result(), replace.result()
 
 
-def _honours(backend: Backend, pool: ThreadPoolExecutor, mode: Callable[[str], PutMode]) -> bool:
+def _honours(backend: Backend, mode: Callable[[str], PutMode]) -> bool:
     rounds = failures = 0
     while rounds < _ROUNDS:
         key = f"probe/{secrets.token_hex(8)}"
         try:
-            outcomes = _one_round(backend, pool, key, mode(key))
+            outcomes = _one_round(backend, key, mode(key))
         finally:
             backend.delete([key])
         winners = outcomes.count(True)
@@ -52,10 +55,11 @@ def _honours(backend: Backend, pool: ThreadPoolExecutor, mode: Callable[[str], P
     return True
 
 
-def _one_round(
-    backend: Backend, pool: ThreadPoolExecutor, key: str, mode: PutMode
-) -> list[bool | BackendError]:
+def _one_round(backend: Backend, key: str, mode: PutMode) -> list[bool | BackendError]:
+    start = threading.Barrier(_WRITERS)
+
     def write(number: int) -> bool | BackendError:
+        start.wait()
         try:
             backend.put(key, [b"%d" % number], mode)
         except ConditionFailedError:
@@ -64,4 +68,5 @@ def _one_round(
             return error
         return True
 
-    return list(pool.map(write, range(_WRITERS)))
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        return list(pool.map(write, range(_WRITERS)))
