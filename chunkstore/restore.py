@@ -31,8 +31,15 @@ from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
 from chunkstore.ids import ID_SIZE, ChunkKind, ManifestId
 from chunkstore.reader import Reader, Span, Wanted
 from chunkstore.restored_file import RestoredFile
-from chunkstore.seeds import SeedFile, hash_file, rows_in_place
-from chunkstore.target import Folder, ObstacleError, Target, link_leads_out, superfluous
+from chunkstore.seeds import SeedFile, has_content, open_seed, rows_in_place
+from chunkstore.target import (
+    AbsentError,
+    Folder,
+    ObstacleError,
+    Target,
+    link_leads_out,
+    superfluous,
+)
 from chunkstore.values import PullStats
 from chunkstore.walk import PART_PREFIX
 
@@ -162,7 +169,7 @@ class Restore:
                 self._target = Target(
                     self._root,
                     create=not self._options.dry_run,
-                    clear=self._paths if self._clears else None,
+                    clear=self._paths if self._options.delete else None,
                 )
             if first:
                 self._restore(*first)
@@ -194,10 +201,6 @@ class Restore:
             deleted=self._deleted,
             seconds=time.monotonic() - started,
         )
-
-    @property
-    def _clears(self) -> bool:
-        return self._options.delete and not self._options.dry_run
 
     @property
     def _paths(self) -> PathFilter:
@@ -246,8 +249,10 @@ class Restore:
             return
         try:
             if entry.kind == EntryKind.FOLDER:
-                if self._target and not self._options.dry_run:
-                    self._target.folder(self._place(entry).rstrip("/"))
+                if self._target:
+                    place = self._place(entry).rstrip("/")
+                    with contextlib.suppress(AbsentError):
+                        self._target.folder(place, create=not self._options.dry_run)
                 self._done(entry, "restored")
             else:
                 self._file(entry, hints)
@@ -269,15 +274,17 @@ class Restore:
         above, _, name = place.rpartition("/")
         file = RestoredFile(entry, name, self._target, dry_run=self._options.dry_run)
         seed: int | None = None
-        if self._target and (not self._options.dry_run or self._has_folder(above)):
-            folder = self._target.folder(above)
-            status = self._target.status(folder, name)
-            self._target.make_way(folder, place, status)
-            if status and stat.S_ISREG(status.st_mode):
-                seed = self._open_seed(self._target, folder, name, entry)
-            file.folder = folder.hold()
+        if self._target:
+            with contextlib.suppress(AbsentError):  # in a dry run
+                folder = self._target.folder(above, create=not self._options.dry_run)
+                status = self._target.status(folder, name)
+                self._target.make_way(folder, place, status)
+                if status and stat.S_ISREG(status.st_mode):
+                    with self._target.failures(entry.path):
+                        seed = open_seed(folder.handle, name)
+                file.folder = folder.hold()
         try:
-            if seed is not None and self._is_same(entry, seed) and file.refresh(seed):
+            if seed is not None and has_content(seed, entry) and file.refresh(seed):
                 self._reused += entry.size
                 self._done(entry, "reused")
                 file.release()
@@ -291,27 +298,6 @@ class Restore:
         finally:
             if seed is not None:
                 os.close(seed)
-
-    def _open_seed(self, target: Target, folder: Folder, name: str, entry: Entry) -> int | None:
-        """Open the file that stands in the target; None where it cannot serve."""
-        with target.failures(entry.path):
-            try:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                handle = os.open(name, flags, dir_fd=folder.handle)
-            except (PermissionError, FileNotFoundError):
-                return None  # somebody else's: it is replaced if the folder allows that
-            if stat.S_ISREG(os.fstat(handle).st_mode):
-                return handle
-            os.close(handle)
-            return None
-
-    def _has_folder(self, path: str) -> bool:
-        return os.path.isdir(os.path.join(self._root, path))
-
-    def _is_same(self, entry: Entry, handle: int) -> bool:
-        if os.fstat(handle).st_size != entry.size:
-            return False
-        return hash_file(handle) == entry.file_hash
 
     def _gather(self, file: RestoredFile, hints: Sequence[PackHint], seed: int | None) -> None:
         """Find which chunks of a file are missing and put them into the batch."""
@@ -456,6 +442,9 @@ class Restore:
         """Remove what the version has not, as far as the filter takes it."""
         if self._target is None or self._rename is not None:
             return
+        for path in self._target.cleared:
+            self._deleted += 1
+            self._progress(Item(action="removed", path=path, size=0))
         wanted = (self._place(entry) for entry, _ in self._entries())
         for gone in superfluous(self._target, wanted, self._paths):
             if not self._options.dry_run:

@@ -6,6 +6,7 @@ Nothing is believed: bytes count as a chunk only if they have its id. Neighbour:
 from __future__ import annotations
 
 import os
+import stat
 from typing import Final
 
 import numpy as np
@@ -13,18 +14,37 @@ from blake3 import blake3
 
 from chunkstore.chunker import WINDOW_SIZE, Chunker
 from chunkstore.format.blob import Blob
-from chunkstore.ids import ID_SIZE, ChunkKind, FileHash, chunk_id, chunk_ids
+from chunkstore.format.manifest import Entry
+from chunkstore.ids import ID_SIZE, ChunkKind, chunk_id, chunk_ids
 
 _READ_SIZE: Final = 1024 * 1024
 
 
-def hash_file(handle: int) -> FileHash:
-    """Return BLAKE3-256 of an open file."""
+def open_seed(folder: int, name: str) -> int | None:
+    """Open the file `name` in an open folder for reading; None where it cannot serve.
+
+    It may be another user's, who lets nobody read it: then it is replaced, if the folder allows.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(name, flags, dir_fd=folder)
+    except (PermissionError, FileNotFoundError):
+        return None
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    return None
+
+
+def has_content(handle: int, entry: Entry) -> bool:
+    """Whether an open file has the size and the hash of the version's file."""
+    if os.fstat(handle).st_size != entry.size:
+        return False
     hasher, at = blake3(), 0
     while data := os.pread(handle, _READ_SIZE, at):
         hasher.update(data)
         at += len(data)
-    return FileHash(hasher.digest())
+    return hasher.digest() == entry.file_hash
 
 
 def rows_in_place(handle: int, blob: Blob, base: int) -> list[int]:

@@ -33,6 +33,10 @@ class ObstacleError(Exception):
     """Something else stands where a file, link or folder of the version belongs."""
 
 
+class AbsentError(Exception):
+    """There is no such folder in the target, and none was to be made."""
+
+
 class Folder:
     """An open folder of the target, closed when its last user lets go of it."""
 
@@ -62,12 +66,14 @@ class Target:
         """Open `root`, which is made where it is missing if `create` is given.
 
         With `clear` obstacles that it takes are removed unless they are ignored; other
-        obstacles raise ObstacleError.
+        obstacles raise ObstacleError. Without `create` nothing is made or removed ever.
 
         Raises:
             FilesystemError: it is no folder, or cannot be made or opened.
         """
         self.root = root
+        self.cleared: list[str] = []  # paths of obstacles that were removed
+        self._writes = create
         self._clear = clear
         try:
             if create:
@@ -116,10 +122,11 @@ class Target:
         return None if first == name else first
 
     def folder(self, path: str, *, create: bool = True) -> Folder:
-        """Return the folder at `path` ("" is the root), made where it is missing.
+        """Return the folder at `path` ("" is the root), made where it is missing if `create`.
 
         Raises:
             ObstacleError: a file or link stands in the way.
+            AbsentError: it is missing and was not to be made.
             FilesystemError: it cannot be made.
         """
         parts = path.split("/") if path else []
@@ -146,15 +153,19 @@ class Target:
                     os.mkdir(name, dir_fd=above)
             try:
                 return os.open(name, FOLDER_FLAGS, dir_fd=above)
-            except FileNotFoundError:
-                continue
+            except FileNotFoundError as error:
+                if not create:
+                    raise AbsentError from error
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     _raise(error, path)
                 if not self._may_go(path):
                     raise ObstacleError("a file or link stands where a folder is needed") from error
+                if not create:
+                    raise AbsentError from error
                 with self.failures(path):
                     os.unlink(name, dir_fd=above)
+                self.cleared.append(path)
         raise FilesystemError(f"folder {path!r} vanishes while it is being made")
 
     def status(self, folder: Folder, name: str) -> os.stat_result | None:
@@ -176,8 +187,10 @@ class Target:
             return
         if not self._may_go(path):
             raise ObstacleError("a folder stands where a file or link is needed")
-        with self.failures(path):
-            _remove_tree(folder.handle, path.rpartition("/")[2])
+        if self._writes:
+            with self.failures(path):
+                _remove_tree(folder.handle, path.rpartition("/")[2])
+            self.cleared.append(path + "/")
 
     def _may_go(self, path: str) -> bool:
         return self._clear is not None and expendable(self.handle, path, self._clear)
@@ -196,7 +209,10 @@ class Target:
     def remove(self, gone: Superfluous) -> None:
         """Remove a file, link or empty folder, and folders above it that become empty."""
         above, _, name = gone.place.rstrip("/").rpartition("/")
-        folder = self.folder(above, create=False)
+        try:
+            folder = self.folder(above, create=False)
+        except AbsentError:
+            return  # someone else has removed it with all that was in it
         with self.failures(gone.path):
             try:
                 if gone.place.endswith("/"):
