@@ -63,12 +63,13 @@ class LocalBackend(Backend):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = os.path.abspath(root)
+        self._shown = self._root  # in messages; what the user named, while the probe works below
         self._durable: set[str] = set()  # folders that this process knows to survive a crash
         self._stale_removed = False
 
     @property
     def url(self) -> str:
-        return self._root
+        return self._shown
 
     def get(self, key: str, byte_range: tuple[int, int] | None = None) -> Fetched:
         with self._failures("get", key), open(self._path(key), "rb", buffering=0) as file:
@@ -185,8 +186,10 @@ class LocalBackend(Backend):
         with self._failures("probe", ""):
             self._make_folder(self._root)
             place = os.path.join(self._root, TEMPORARY + secrets.token_hex(12))
+            racing = LocalBackend(place)
+            racing._shown = self._shown
             try:
-                create_only, replace_if = race(LocalBackend(place))
+                create_only, replace_if = race(racing)
             finally:
                 with contextlib.suppress(FileNotFoundError):  # else it hid why nothing was written
                     shutil.rmtree(place)
@@ -241,7 +244,7 @@ class LocalBackend(Backend):
         try:
             yield
         except OSError as error:
-            _raise(error, operation, key, self._root)
+            _raise(error, operation, key, self._shown)
 
 
 def _raise(error: OSError, operation: str, key: str, root: str) -> NoReturn:

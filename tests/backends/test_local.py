@@ -90,6 +90,7 @@ def test_a_folder_that_may_not_be_written(plain_folder: Path, mode: PutMode) -> 
         with pytest.raises(PermissionDeniedError, match=str(plain_folder)) as caught:
             call()
         assert str(plain_folder) in (caught.value.hint or "")
+        assert TEMPORARY not in f"{caught.value} {caught.value.hint}"
         assert not caught.value.retryable
     assert backend.get("folder/key").data == b"bytes"
     assert keys_of(backend) == ["folder/key"]
