@@ -227,7 +227,16 @@ def test_bytes_are_safe_before_they_have_a_name(
 
         monkeypatch.setattr(os, name, noted)
 
-    note("fsync", lambda handle: os.readlink(f"/proc/self/fd/{handle}"))
+    opened: dict[int, str] = {}
+    real_open = os.open
+
+    def noted_open(path: str, *args: Any, **more: Any) -> int:
+        handle = real_open(path, *args, **more)
+        opened[handle] = str(path)
+        return handle
+
+    monkeypatch.setattr(os, "open", noted_open)
+    note("fsync", lambda handle: opened[handle])
     note("link", lambda _source, target: str(target))
     note("replace", lambda _source, target: str(target))
     note("mkdir", str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 import socket
 import traceback
 from collections.abc import Callable, Iterator
@@ -276,6 +277,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
     """The real MinIO with a certificate of its own."""
     if servers.minio_program() is None:
         pytest.skip(NO_MINIO)
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here to make a certificate with")
     folder = tmp_path_factory.mktemp("certificates")
     servers.make_certificate(folder)
     with servers.minio(certificates=folder) as server:
