@@ -200,8 +200,9 @@ class Ingest:
 
     def save_durable(self) -> None:
         """Put the packs that are durable into the index: what an interrupted push leaves behind."""
-        self._unindexed_bytes = _INDEX_BYTES
-        self._index_durable()
+        durable = [pack for p in self._packers.values() for pack, _ in p.rescue()]
+        if durable:
+            self.index_bytes += self.index.publish(durable)
 
     def page_refs(self) -> tuple[tuple[PackHint, ...], tuple[PageRef, ...]]:
         """Return the pack table and the pages of the root; call it after `finish`."""

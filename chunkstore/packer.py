@@ -7,6 +7,7 @@ section 5, "Pack", of docs/design/format.md. Neighbours: `writer` above, `object
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -122,6 +123,15 @@ class Packer:
         while self._uploading:
             self._settle_upload()
         return self.take_durable()
+
+    def rescue(self) -> list[tuple[IndexedPack, range]]:
+        """Wait for the uploads that are under way and return what is durable, whatever failed."""
+        while self._uploading:
+            self._uploading[0][0].cancel()
+            with contextlib.suppress(Exception):  # the first failure is the one to tell
+                self._settle_upload()
+        durable, self._durable = self._durable, []
+        return durable
 
     def pack_of(self, ticket: int) -> PackHint:
         """Return the pack that holds the frame with that ticket; call it after `finish`."""
