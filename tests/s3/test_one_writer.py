@@ -42,7 +42,7 @@ def test_the_probe_finds_it_out(rclone: servers.Server) -> None:
 
 
 def test_a_store_for_one_writer(rclone: servers.Server, tmp_path: Path, events: Seen) -> None:
-    """`create` says so and marks the store; push, pull, tag and a second push work."""
+    """`create` and each push say so; push, pull, tag and a second push work."""
     seen, progress = events
     url, cache = rclone.store_url("tests", "store"), tmp_path / "cache"
     tree = make_tree(tmp_path / "tree", files=12)
@@ -53,7 +53,8 @@ def test_a_store_for_one_writer(rclone: servers.Server, tmp_path: Path, events: 
     assert notices[0].hint is not None
     with Store.open(url, s3=rclone.options, cache_folder=cache) as store:
         assert store.config.write_features == {SINGLE_WRITER}
-        assert store.push(tree, "data", tags=["first"]).version == 1
+        assert store.push(tree, "data", tags=["first"], progress=progress).version == 1
+        assert [e for e in seen if isinstance(e, Notice) and "one writer" in e.message][1:]
         (tree / "new").write_bytes(b"new")
         assert store.push(tree, "data").version == 2
         assert store.push(tree, "data").version is not None
