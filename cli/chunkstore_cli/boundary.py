@@ -5,12 +5,14 @@ Neighbours: `main` calls it for the process; `failures` says what went wrong.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Final
 
 import click
 
+from chunkstore.errors import FilesystemError
 from chunkstore_cli import output
 from chunkstore_cli.common import Common
 from chunkstore_cli.exit_codes import Status
@@ -29,7 +31,9 @@ def run(arguments: Sequence[str]) -> int:
     except output.OutputClosedError:
         return Status.OUTPUT_CLOSED
     except BaseException as error:  # noqa: BLE001  # the boundary: everything becomes a status
-        return report(error, common)
+        status = report(error, common)
+        with contextlib.suppress(FilesystemError, output.OutputClosedError):
+            output.flush()  # what was printed before
     return status
 
 

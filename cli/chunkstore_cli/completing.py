@@ -23,7 +23,9 @@ def dataset_names(ctx: click.Context, parameter: click.Parameter, incomplete: st
 
     common = ctx.find_root().obj
     assert isinstance(common, Common)
-    logging.getLogger("chunkstore").addHandler(logging.NullHandler())  # a complaint would be typed
+    logging.getLogger("chunkstore").handlers = [
+        logging.NullHandler()
+    ]  # else it ends up on the line
     try:
         environment = Environment.of(os.environ)
         url = with_parameters(environment.store(common.store).value, endpoint=common.endpoint)

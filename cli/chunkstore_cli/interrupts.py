@@ -36,6 +36,12 @@ def catch_signals() -> None:
         signal.signal(number, _first)
 
 
+def ignore_signals() -> None:
+    """From now on let no signal change how the command ends."""
+    for number in _STATUS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def hurried_by(hurry: Callable[[], object]) -> Iterator[None]:
     """Within the block, have `hurry` called at the first signal, in a thread of its own.

@@ -18,13 +18,15 @@ def main() -> NoReturn:
     import io
 
     from chunkstore_cli.boundary import run
-    from chunkstore_cli.interrupts import catch_signals
+    from chunkstore_cli.interrupts import catch_signals, ignore_signals
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
             stream.reconfigure(errors="backslashreplace")
     catch_signals()
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    ignore_signals()
+    os._exit(status)  # all is done and told: taking the interpreter apart would only cost time
 
 
 def _fill_closed_streams() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import os
 import subprocess
@@ -18,8 +17,6 @@ from chunkstore_cli.boundary import run
 from chunkstore.testing import servers
 
 PROGRAM = Path(sys.executable).parent / "chunkstore"
-
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class Place:
         done = subprocess.run(
             [PROGRAM, *arguments], input=stdin, capture_output=True, timeout=120, **more
         )
-        return Ended(done.returncode, done.stdout, done.stderr.decode())
+        return Ended(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
 @pytest.fixture
@@ -124,13 +121,27 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(folder, monkeypatch)
 
 
+@pytest.fixture(scope="session")
+def shared_url(seaweedfs: servers.Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store on SeaweedFS, made by `init`; that takes seconds, so all tests share it."""
+    url = seaweedfs.store_url("tests", f"cli-{os.getpid()}")
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "AWS_ACCESS_KEY_ID": servers.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY,
+    }
+    made = subprocess.run([PROGRAM, "init", url], env=variables, capture_output=True, text=True)
+    assert made.stdout == f"created a store at {url}\n", made
+    return url
+
+
 @pytest.fixture
-def bucket(place: Place, seaweedfs: servers.Server) -> Place:
-    """A folder whose default store, yet to be made, is a prefix on SeaweedFS of its own."""
+def bucket(place: Place, shared_url: str) -> Place:
+    """A folder whose default store is on SeaweedFS and shared: name datasets after the test."""
     place.variable("AWS_ACCESS_KEY_ID", servers.ACCESS_KEY)
     place.variable("AWS_SECRET_ACCESS_KEY", servers.SECRET_KEY)
-    prefix = f"cli-{next(_numbers)}-{os.getpid()}"
-    place.variable("CHUNKSTORE_STORE", seaweedfs.store_url("tests", prefix))
+    place.variable("CHUNKSTORE_STORE", shared_url)
     return place
 
 

@@ -121,8 +121,8 @@ def test_delete_in_a_strange_folder(stocked: Place) -> None:
 def test_the_target_is_a_file(stocked: Place) -> None:
     """A file where the folder should be is refused and left as it is."""
     file = stocked.file("thing", "mine")
-    assert "a file stands there" in stocked.failing(1, "pull", "pets", "thing")
-    assert "a file stands there" in stocked.failing(1, "pull", "pets", "thing/below")
+    assert "it is not a folder" in stocked.failing(1, "pull", "pets", "thing")
+    assert "cannot restore into" in stocked.failing(1, "pull", "pets", "thing/below")
     assert file.read_text() == "mine"
 
 

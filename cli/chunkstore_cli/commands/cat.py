@@ -72,7 +72,10 @@ def _bounds(text: str | None, size: int) -> tuple[int, int]:
         return max(0, size - int(last)), size
     start, end = int(first), int(last) + 1 if last else size
     if start >= end or start >= size:
-        raise InvalidInputError(f"no bytes {text} in a file of {size:,} bytes")
+        raise InvalidInputError(
+            f"there are no bytes {text} in a file of {size:,} bytes",
+            hint=f"they are numbered from 0 to {size - 1}" if size else "the file is empty",
+        )
     return start, min(end, size)
 
 

@@ -1,0 +1,232 @@
+"""Ctrl-C and SIGTERM at random moments of a push and a pull, by real processes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import random
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chunkstore.testing import servers
+from chunkstore.testing.fault_proxy import FaultProxy, fault_proxy
+from chunkstore.testing.trees import random_bytes, tree_state
+from chunkstore.walk import PART_PREFIX
+from tests.cli.conftest import PROGRAM, Ended, Place
+
+ROUNDS = 5
+FILE = 8 << 20
+FILES = 4
+SECONDS = 30  # far more than any end takes, far less than any deadline
+
+HOW_FAR = re.compile(
+    r"(interrupted|terminated)"
+    r"(: ([\d.]+ (of [\d.]+ )?[KMG]?i?B (stored|in place); )?run the same command to go on)?\n"
+)
+
+
+@pytest.fixture(params=["folder", "seaweedfs"])
+def large(request: pytest.FixtureRequest, place: Place) -> Place:
+    """A folder `data` that takes a moment to push, and a store."""
+    if request.param == "folder":
+        place.variable("CHUNKSTORE_STORE", "./store")
+        place.well("init")
+    else:
+        request.getfixturevalue("bucket")
+    for number in range(FILES):
+        place.file(f"data/{number}.bin", random_bytes(FILE, number + 100 * len(request.param)))
+    return place
+
+
+def _start(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _end(child: subprocess.Popen[bytes]) -> Ended:
+    output, errors = child.communicate(timeout=SECONDS)
+    return Ended(child.returncode, output, errors.decode())
+
+
+def _stop_at(seconds: float, number: signal.Signals, *arguments: str) -> Ended:
+    """Run a command and stop it after some seconds, if it takes so long."""
+    child = _start(*arguments)
+    time.sleep(seconds)
+    child.send_signal(number)
+    return _end(child)
+
+
+def _moments(whole: float) -> Iterator[tuple[float, signal.Signals, int]]:
+    """Yield random moments of a run that takes `whole` seconds, signals and their statuses."""
+    source = random.Random(7)
+    for number in range(ROUNDS):
+        moment = whole * (number + source.random()) / ROUNDS
+        yield (moment, *((signal.SIGTERM, 143) if number % 2 else (signal.SIGINT, 130)))
+
+
+def _check(ended: Ended, status: int) -> None:
+    """A command that was stopped says so; one that was quicker is done; or none had begun."""
+    assert ended.status in (0, status, -signal.SIGINT, -signal.SIGTERM), ended
+    assert "Traceback" not in ended.errors, ended
+    if ended.status == status:
+        assert HOW_FAR.fullmatch(ended.errors), ended
+        assert ended.output == b""
+    elif ended.status < 0:  # before the program itself had begun
+        assert (ended.output, ended.errors) == (b"", "")
+
+
+def test_a_push_is_stopped(large: Place) -> None:
+    """A push that is stopped leaves no version and a store that is whole; again, it goes on."""
+    begun = time.monotonic()
+    large.start("push", "data", "warm")
+    whole = time.monotonic() - begun
+    for number in range(FILES):
+        large.file(f"data/{number}.bin", random_bytes(FILE, number + 1000 * len(str(large.folder))))
+    stopped = 0
+    for moment, signal_, status in _moments(whole):
+        ended = _stop_at(moment, signal_, "push", "data", "stopped")
+        _check(ended, status)
+        if ended.status == 0:
+            break
+        stopped += 1
+        assert large.run("log", "stopped").status == 4  # not even half a version
+        assert large.start("cat", "warm:0.bin", "--range", "0-9").status == 0
+    assert stopped
+    ended = large.start("push", "data", "stopped")
+    assert ended.status == 0, ended
+    assert large.start("pull", "stopped@1", "out").status == 0
+    assert tree_state(large.folder / "out") == tree_state(large.folder / "data")
+
+
+def test_a_pull_is_stopped(large: Place) -> None:
+    """A pull that is stopped leaves whole files and parts; again, it goes on and leaves none."""
+    large.start("push", "data", "pulled")
+    begun = time.monotonic()
+    large.start("pull", "pulled", "warm")
+    whole = time.monotonic() - begun
+    wanted = tree_state(large.folder / "data")
+    target = large.folder / "out"
+    for moment, signal_, status in _moments(whole):
+        ended = _stop_at(moment, signal_, "pull", "pulled", "out")
+        _check(ended, status)
+        there = tree_state(target) if target.exists() else {}
+        whole_files = {path: state for path, state in there.items() if PART_PREFIX not in path}
+        assert whole_files.items() <= wanted.items()
+    ended = large.start("pull", "pulled", "out", "--json")
+    assert ended.status == 0, ended
+    summary = ended.events[-1]
+    assert summary["fetched_bytes"] + summary["reused_bytes"] >= summary["size"]
+    assert tree_state(target) == wanted
+
+
+@pytest.fixture
+def proxy(bucket: Place, seaweedfs: servers.Server, shared_url: str) -> Iterator[FaultProxy]:
+    """A proxy before the server, through which the default store is reached."""
+    with fault_proxy(seaweedfs.port, share=0.0, faults=("refuse",)) as running:
+        through = shared_url.replace(f":{seaweedfs.port}", f":{running.port}")
+        bucket.variable("CHUNKSTORE_STORE", through)
+        yield running
+
+
+def _wait_for(condition: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_away(bucket: Place, proxy: FaultProxy, number: signal.Signals) -> None:
+    """Who waits for a server that is away waits no longer than until Ctrl-C."""
+    for index in range(4):
+        bucket.file(f"data/{index}", random_bytes(FILE, int(number) * 10 + index))
+    proxy.share = 1.0
+    child = _start("ls")
+    _wait_for(lambda: proxy.injected["refuse"] >= 2, child)
+    child.send_signal(number)
+    assert _end(child).status == 128 + number
+    proxy.share = 0.0
+    child = _start("push", "data", f"away-{int(number)}")
+    _wait_for(lambda: proxy.requests["PUT"] >= 1, child)
+    proxy.share = 1.0
+    already = proxy.injected["refuse"]
+    _wait_for(lambda: proxy.injected["refuse"] > already, child)
+    child.send_signal(number)
+    ended = _end(child)
+    assert ended.status == 128 + number, ended
+    assert "run the same command to go on" in ended.errors
+    proxy.share = 0.0
+    assert bucket.start("push", "data", f"away-{int(number)}").status == 0
+
+
+def test_the_second_ctrl_c_ends_at_once(bucket: Place, proxy: FaultProxy) -> None:
+    """Where the first Ctrl-C has to wait for a server that hangs, the second does not wait."""
+    for index in range(6):
+        bucket.file(f"data/{index}", random_bytes(FILE, 77 + index))
+    child = _start("push", "data", "hung")
+    proxy.delay = 40.0
+    _wait_for(lambda: sum(proxy.requests.values()) >= 1, child)
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    assert _end(child).status == 130
+    proxy.delay = 0.0
+
+
+def test_on_a_terminal_it_is_said(stocked: Place) -> None:
+    """On a terminal Ctrl-C is answered at once, and the cursor comes back."""
+    side, other = pty.openpty()
+    child = subprocess.Popen(
+        [PROGRAM, "push", "-", "log", "--name", "a"],
+        stdin=subprocess.PIPE,
+        stdout=other,
+        stderr=other,
+    )
+    os.close(other)
+    assert child.stdin is not None
+    shown, block = b"", random_bytes(1 << 20, 5)
+    with child.stdin as stdin:
+        while b" sent " not in shown:
+            stdin.write(block)
+            if select.select([side], [], [], 0.02)[0]:
+                shown += os.read(side, 65536)
+        child.send_signal(signal.SIGINT)
+        try:
+            while block := os.read(side, 65536):
+                shown += block
+        except OSError:  # the child has closed its side
+            pass
+        assert child.wait(SECONDS) == 130
+    os.close(side)
+    assert b"stopping; once more ends at once" in shown
+    assert b"stored; run the same command to go on" in shown
+    assert shown.count(b"\x1b[?25l") == shown.count(b"\x1b[?25h")
+
+
+def test_a_question_is_stopped(stocked: Place) -> None:
+    """Ctrl-C at a question does nothing."""
+    side, other = pty.openpty()
+    child = subprocess.Popen([PROGRAM, "rm", "pets@1"], stdin=other, stdout=other, stderr=other)
+    os.close(other)
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(side, 1024)
+    time.sleep(0.5)  # until the prompt that was just shown is also listened to
+    child.send_signal(signal.SIGINT)
+    assert child.wait(SECONDS) == 130
+    os.close(side)
+    assert len(stocked.well("log", "pets", "-q").lines) == 2
+    assert Path("store").is_dir()
