@@ -39,7 +39,7 @@ class RestoredFile:
         self._handle = -1
         self._missing = 1  # chunks that are still to come, and one until the file is sealed
         self._lock = threading.Lock()
-        self._hasher = blake3()
+        self._hasher: blake3 | None = None  # 2 KB, and very many files may wait at once
         self._hashed = 0  # bytes from the beginning that are hashed
         self._unhashed: dict[int, int] = {}  # of what is in place behind them: offset, end
         self._hashing = False
@@ -124,12 +124,13 @@ class RestoredFile:
                 return
             self._hashing = True
             self._missing += 1  # so that the file is not completed before it is hashed
+        hasher = self._hasher = self._hasher or blake3()
         while (following := self._next_unhashed()) is not None:
             at, stop = following
             if at == start and data is not None:
-                self._hasher.update(data)
+                hasher.update(data)
             else:
-                self._hash_back(at, stop)
+                self._hash_back(hasher, at, stop)
             self._hashed = stop
         self.received()
 
@@ -139,12 +140,12 @@ class RestoredFile:
             self._hashing = end is not None
             return None if end is None else (self._hashed, end)
 
-    def _hash_back(self, at: int, end: int) -> None:
+    def _hash_back(self, hasher: blake3, at: int, end: int) -> None:
         while at < end:
             data = os.pread(self._handle, min(_READ_SIZE, end - at), at)
             if not data:
                 return  # someone cut the file off: it will not have its hash
-            self._hasher.update(data)
+            hasher.update(data)
             at += len(data)
 
     def write_checked(self, data: bytes, offset: int, identifier: bytes) -> bool:
@@ -231,7 +232,8 @@ class RestoredFile:
         Raises:
             CorruptObjectError: it has another; the part file is gone.
         """
-        if self._hashed == self.entry.size and self._hasher.digest() == self.entry.file_hash:
+        hasher, self._hasher = self._hasher or blake3(), None
+        if self._hashed == self.entry.size and hasher.digest() == self.entry.file_hash:
             return
         self.abandon(remove=True)
         raise CorruptObjectError(

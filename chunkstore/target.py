@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 
 from blake3 import blake3
 
-from chunkstore.errors import FilesystemError
+from chunkstore.errors import FilesystemError, RefusedError
 from chunkstore.filters import PathFilter
 from chunkstore.format.manifest import EntryKind
 from chunkstore.walk import FOLDER_FLAGS, PART_PREFIX, Found, expendable, size_of, walk
@@ -335,6 +335,7 @@ def _folds(folder: int) -> bool:
     """Whether the file system of an open folder finds names in another case."""
     name = PART_PREFIX + secrets.token_hex(8) + "-case"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    status = os.fstat(folder)
     try:
         os.close(os.open(name, flags, 0o600, dir_fd=folder))
     except OSError:
@@ -346,6 +347,7 @@ def _folds(folder: int) -> bool:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=folder)
+            os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))  # as if nothing was
     return True
 
 
@@ -372,3 +374,20 @@ def _raise(error: OSError, path: str) -> NoReturn:
         if full
         else "check the permissions of the target folder",
     ) from error
+
+
+def check_apart(store: str, target: str, paths: PathFilter) -> None:
+    """Refuse a target in which the store itself lies, and where all else is to be removed.
+
+    Raises:
+        RefusedError: it lies there, and `paths` does not leave it out.
+    """
+    inside = os.path.relpath(os.path.realpath(store), os.path.realpath(target))
+    if "://" in store or inside.split(os.sep, 1)[0] == os.pardir:
+        return
+    below = "" if inside == os.curdir else f"{inside}/"
+    if any(paths.takes(below + name) for name in ("config", "index/0", "packs/0", "refs/0")):
+        raise RefusedError(
+            f"the store {store} lies in {target}, and its files would be removed",
+            hint="pull elsewhere" + (f", or leave it out: --exclude '/{below}'" if below else ""),
+        )

@@ -137,6 +137,14 @@ def test_another_s_file_that_is_right_is_left_alone(version: Store, shared: Path
     assert names(target) == WHOLE
 
 
+def test_a_pull_that_finds_all_in_place_touches_nothing(version: Store, out: Path) -> None:
+    """Not even the time of a folder changes."""
+    version.pull("data", out)
+    before = {name: (out / name).lstat().st_mtime_ns for name in (".", *WHOLE)}
+    version.pull("data", out, delete=True)
+    assert {name: (out / name).lstat().st_mtime_ns for name in (".", *WHOLE)} == before
+
+
 # obstacles
 
 
