@@ -42,6 +42,7 @@ from chunkstore.restore import LinkPolicy, PullOptions, restore
 from chunkstore.segment_cache import SegmentCache
 from chunkstore.source import Source, open_source
 from chunkstore.stream import FileContent, StoredFile, open_content
+from chunkstore.target import check_apart
 from chunkstore.values import (
     Change,
     Dataset,
@@ -272,8 +273,8 @@ class Store:
             progress: gets Progress and Item events.
 
         Raises:
-            InvalidInputError: not an address, a pattern or a policy for links.
-            NotFoundError: no such dataset, version or path.
+            InvalidInputError, NotFoundError: an argument is none, or names what is not there.
+            RefusedError: `delete` in a target in which the store itself lies.
             FilesystemError: the target cannot be written; nothing half done stays.
             IntegrityError: bytes of the store are damaged or gone; no wrong byte is written.
             BackendError: the storage failed; the same pull goes on from what is in place.
@@ -287,6 +288,8 @@ class Store:
             links=links,
             dry_run=dry_run,
         )
+        if delete:
+            check_apart(self.url, os.fspath(target), options.paths)
         identifier, cutter = record.manifest_id, Chunker(self._config.chunker)
         stats, left_out = restore(
             self._reader, identifier, cutter, os.fspath(target), options, progress
