@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from chunkstore import ChunkstoreError, Store
+from chunkstore.backends.base import CreateOnly
 from chunkstore.errors import CorruptObjectError, MissingObjectError, UnsupportedFormatError
 from chunkstore.format.pack import HEADER_LENGTH, TRAILER_LENGTH
 from chunkstore.testing.trees import random_bytes, text_bytes, tree_state
+from tests.conftest import Place
 
 FLIPS = 50
 PROMISED = (CorruptObjectError, MissingObjectError, UnsupportedFormatError)
@@ -343,3 +345,24 @@ def test_a_push_on_top_of_damage_keeps_its_promise(
             assert result.version is not None
             with store.open_file("data:fresh") as file:
                 assert file.read() == (tree / "fresh").read_bytes()
+
+
+@pytest.mark.parametrize("left", [10])
+def test_a_pack_that_was_cut_off_is_named_on_every_storage(
+    place: Place, tmp_path: Path, left: int
+) -> None:
+    """Ranges behind its end are damage, not a storage that is away: nothing waits for them."""
+    (tmp_path / "file").write_bytes(random_bytes(300_000, 1))
+    with place.create() as store:
+        store.push(tmp_path / "file", "data")
+        backend = store._backend
+        packs = [info.key for info in backend.list("packs/") if info.length > 300_000]
+        data = backend.get(packs[0]).data
+        backend.delete(packs)
+        backend.put(packs[0], [data[:left]], CreateOnly())
+    with place.open(cache=tmp_path / "other") as store:
+        with pytest.raises(CorruptObjectError, match=packs[0]):
+            store.pull("data:file", tmp_path / "out")
+        with pytest.raises(CorruptObjectError, match=packs[0]):
+            store.file_content("data:file").read(250_000, 250_010)
+    assert not (tmp_path / "out").exists()
