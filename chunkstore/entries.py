@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
+from typing import Final
 
 from chunkstore.errors import CorruptObjectError, NotFoundError
 from chunkstore.format.document import corrupt
 from chunkstore.format.manifest import Entry, Manifest, PackHint
 from chunkstore.reader import Reader
 from chunkstore.refs import near
+
+_FEW: Final = 3
+"""So many packs are looked into in any order."""
 
 
 def entries_below(
@@ -46,8 +50,14 @@ def entries_below(
         page = reader.page(manifest, number)
         above = _check_seam(above, page, f"page {ref.page_id.hex()}")
         size += sum(entry.size for entry in page)
+        before = 0
         for entry in page:
-            if not path or entry.path == path or entry.path.startswith(below):
+            before += entry.size
+            if path and entry.path == path and len(hints) > _FEW:
+                found = True
+                share = (before - entry.size / 2) / (sum(e.size for e in page) or 1)
+                yield entry, _nearest(hints, share, own=ref.inline is None)
+            elif not path or entry.path == path or entry.path.startswith(below):
                 found = True
                 yield entry, hints
             elif not found:
@@ -62,6 +72,18 @@ def entries_below(
             f"no file or folder {path!r} in that version",
             hint=near(path, folders.union(seen)) or "'chunkstore ls' lists the files of a version",
         )
+
+
+def _nearest(hints: list[PackHint], share: float, *, own: bool) -> list[PackHint]:
+    """Put first the packs that are likely to hold a file that lies at `share` of its page's bytes.
+
+    A page of large files leads to hundreds of packs, and each one that is looked into costs a
+    request. A writer numbers packs as the entries need them. `own`: the first holds the page.
+    """
+    first, rest = (hints[:1], hints[1:]) if own else ([], hints)
+    middle = share * len(rest) - 0.5
+    order = sorted(range(len(rest)), key=lambda number: abs(number - middle))
+    return first + [rest[number] for number in order]
 
 
 def _check_seam(above: list[bytes], page: list[Entry], where: str) -> list[bytes]:

@@ -8,6 +8,7 @@ those to the packer. All queues are bounded, so memory does not grow with the da
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import threading
@@ -26,7 +27,7 @@ from chunkstore.format.blob import BlobBuilder
 from chunkstore.format.config import Config
 from chunkstore.format.manifest import Entry, EntryKind, PackHint, PageRef
 from chunkstore.format.pack import PackClass
-from chunkstore.ids import ChunkId, ChunkKind, FileHash, PackId, chunk_id, chunk_ids
+from chunkstore.ids import ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
 from chunkstore.objects import Objects
 from chunkstore.packer import Packer
 from chunkstore.pager import Pager
@@ -205,16 +206,20 @@ class Ingest:
             self.index_bytes += self.index.publish(durable)
 
     def page_refs(self) -> tuple[tuple[PackHint, ...], tuple[PageRef, ...]]:
-        """Return the pack table and the pages of the root; call it after `finish`."""
-        numbers: dict[PackId, int] = {}
-        hints: list[PackHint] = []
+        """Return the pack table and the pages of the root; call it after `finish`.
+
+        Packs that hold pages come first, then the others as the entries need them, so that who
+        reads one file can tell from its place in the page about where in the table its packs are.
+        """
+        placed = self._pager.pages
+        holders = [self._pack_at(page.place) for page in placed if page.place is not None]
+        needed = [[self._pack_at(place) for place in page.places] for page in placed]
+        hints = list(dict.fromkeys([*holders, *itertools.chain.from_iterable(needed)]))
+        numbers = {hint: number for number, hint in enumerate(hints)}
         pages: list[PageRef] = []
-        for page in self._pager.pages:
-            packs = {self._pack_at(place) for place in page.places}
-            for hint in sorted(pack for pack in packs if pack.pack_id not in numbers):
-                numbers[hint.pack_id] = len(hints)
-                hints.append(hint)
-            where = tuple(sorted(numbers[hint.pack_id] for hint in packs))
+        for page, packs in zip(placed, needed, strict=True):
+            own = [] if page.place is None else [self._pack_at(page.place)]
+            where = tuple(sorted({numbers[hint] for hint in [*own, *packs]}))
             pages.append(PageRef(page.page_id, page.first_path, page.entries, where, page.data))
         return tuple(hints), tuple(pages)
 

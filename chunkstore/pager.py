@@ -21,20 +21,30 @@ _SPARE = 64  # bytes of a page that are not entries
 
 @dataclass(slots=True)
 class Page:
-    """A finished page: `data` is dropped when it was stored outside the root."""
+    """A finished page.
+
+    Attributes:
+        page_id: its id.
+        first_path: path of its first entry.
+        entries: how many it has.
+        places: where its files' chunks lie, in the order of the entries that first need them.
+        data: its bytes, None once it was stored outside the root.
+        place: where it lies itself once it was stored outside the root.
+    """
 
     page_id: ChunkId
     first_path: str
     entries: int
-    places: set[int]
+    places: dict[int, None]
     data: bytes | None
+    place: int | None = None
 
 
 @dataclass(slots=True)
 class _OpenPage:
     entries: list[list[object]] = field(default_factory=list)
     length: int = 0
-    places: set[int] = field(default_factory=set)
+    places: dict[int, None] = field(default_factory=dict)
 
 
 class Pager:
@@ -69,7 +79,7 @@ class Pager:
         page = self._open
         page.entries.append(values)
         page.length += length
-        page.places |= places
+        page.places.update(dict.fromkeys(sorted(places, reverse=True)))  # tickets count downwards
         self.files += 1
         self.size += entry.size
         if ends_page(entry, length):
@@ -93,6 +103,6 @@ class Pager:
         if self._inline_length > INLINE_PAGES:
             for done in self.pages[self._stored :]:
                 assert done.data is not None
-                done.places.add(self._put_page(done.page_id, done.data))
+                done.place = self._put_page(done.page_id, done.data)
                 done.data = None
             self._stored = len(self.pages)

@@ -138,6 +138,7 @@ def _remove(store: Store, number: int) -> None:
 def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulation]:
     """Simulate stores that are compacted when they have more than three segments."""
     monkeypatch.setattr(chunk_index, "MOST_SEGMENTS", MOST_SEGMENTS)
+    worlds.small_is_large(monkeypatch)
     made = Simulation(tmp_path)
     yield made
     sys.stdout.write(f"{made.states} states after a crash\n")

@@ -31,8 +31,9 @@ def trees(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def backend(trees: list[Path]) -> MemoryBackend:
+def backend(trees: list[Path], monkeypatch: pytest.MonkeyPatch) -> MemoryBackend:
     """A store with two versions of `data`."""
+    worlds.small_is_large(monkeypatch)
     made = MemoryBackend()
     new_store(made)
     for tree in trees[:2]:

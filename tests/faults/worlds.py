@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import pytest
 from blake3 import blake3
 
-from chunkstore import ChunkerSpec, Store
+from chunkstore import ChunkerSpec, Store, writer
 from chunkstore.backends.base import Backend
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.chunk_index import ABSENT, ChunkIndex
@@ -47,6 +48,11 @@ class Line:
 
 World: TypeAlias = dict[str, Line]
 """Every dataset that has versions."""
+
+
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pushes of 20 KB load the whole index, as those of 4 MiB do, so that they may merge it."""
+    monkeypatch.setattr(writer, "_SMALL", 20_000)
 
 
 def new_store(backend: Backend) -> None:
@@ -133,7 +139,7 @@ def fragmented(segments: int) -> MemoryBackend:
     backend = MemoryBackend()
     new_store(backend)
     store = open_store(backend)
-    for number in range(segments):
+    for number in range(segments):  # too small to be merged
         store.push(io.BytesIO(b"tiny %d" % number), "tiny", name="file")
     store.remove("tiny", range(1, segments))
     assert len(store._objects.list_segments()) == segments
