@@ -4,7 +4,7 @@ BIN := .venv/bin
 MINIO := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 WORKERS ?= 2
 
-.PHONY: help venv demo test check lint large servers bench-requests clean
+.PHONY: help venv demo test check lint large servers bench-requests bench-push clean
 
 help:
 	@echo "make demo     see a real tree pushed, edited, pushed again, pulled and compared"
@@ -12,6 +12,8 @@ help:
 	@echo "make check    everything that CI runs: lint, types, walls, tests"
 	@echo "make servers  install the servers that the tests talk to; MinIO needs Go"
 	@echo "make large    files of 2 and 20 GB in and out, memory measured; takes long"
+	@echo "make bench-requests  requests of a small push and a cold read, by the size of the store"
+	@echo "make bench-push      the first push of a real tree of 2 GB, beside restic"
 	@echo "make venv     .venv with everything, so that .venv/bin/chunkstore runs"
 
 venv: .venv/installed
@@ -46,6 +48,9 @@ servers: venv
 
 bench-requests: venv
 	$(BIN)/python -m bench.bench_requests
+
+bench-push: venv
+	$(BIN)/python -m bench.bench_push
 
 clean:
 	rm -rf .venv .servers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

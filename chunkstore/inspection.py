@@ -25,6 +25,7 @@ from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.manifest import Entry, Manifest
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.ids import ID_SIZE
+from chunkstore.limits import MIB
 from chunkstore.objects import Objects
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, near
@@ -221,14 +222,15 @@ def _check_chunker(config: Config) -> DoctorCheck:
     started = time.perf_counter()
     for _ in itertools.repeat(None, 1 if slow else 8):
         chunker.cut(data, final=True)
-    speed = (1 if slow else 8) * len(data) / (time.perf_counter() - started) / 1e6
-    detail = f"{config.chunker.name} cuts {speed:,.0f} MB/s"
+    speed = (1 if slow else 8) * len(data) / (time.perf_counter() - started) / MIB
+    detail = f"{config.chunker.name} cuts {speed:,.0f} MiB/s"
     return DoctorCheck(name="chunker", ok=slow is None, detail=detail, hint=slow)
 
 
 def _check_index(objects: Objects) -> DoctorCheck:
     segments = objects.list_segments()
-    detail = f"{len(segments)} segments, {sum(segments.values()) / 1e6:,.1f} MB"
+    noun = "segment" if len(segments) == 1 else "segments"
+    detail = f"{len(segments)} {noun}, {sum(segments.values()) / MIB:,.1f} MiB"
     many = len(segments) > 2 * MOST_SEGMENTS
     hint = "the next push from a machine with a whole cache merges them" if many else None
     return DoctorCheck(name="index", ok=not many, detail=detail, hint=hint)
@@ -255,5 +257,5 @@ def _check_cache(folder: str) -> DoctorCheck:
             detail=f"{folder}: {error.strerror}",
             hint="set another cache folder; without one, pushes read everything again",
         )
-    detail = f"{folder}, {free / 1e9:,.1f} GB free"
+    detail = f"{folder}, {free / 1024 / MIB:,.1f} GiB free"
     return DoctorCheck(name="cache", ok=True, detail=detail)
