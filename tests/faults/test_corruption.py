@@ -131,15 +131,19 @@ def read_paths(sample: Sample, folder: Path) -> dict[str, Callable[[Store], obje
 def try_all(sample: Sample, folder: Path, *, only: str = "") -> dict[str, ChunkstoreError]:
     """Read in every way from a machine without caches; return what failed, all as promised."""
     failed: dict[str, ChunkstoreError] = {}
-    for name, read in read_paths(sample, folder).items():
-        if only and name not in only.split():
-            continue
-        try:
-            with Store.open(str(sample.store)) as store:
-                store._caches.segments._folder = None
+    try:
+        store = Store.open(str(sample.store))
+    except PROMISED as error:
+        return {"open": error}
+    store._caches.segments._folder = None
+    with store:
+        for name, read in read_paths(sample, folder).items():
+            if only and name not in only.split():
+                continue
+            try:
                 read(store)
-        except PROMISED as error:
-            failed[name] = error
+            except PROMISED as error:
+                failed[name] = error
     return failed
 
 
