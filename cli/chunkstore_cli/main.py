@@ -1,19 +1,23 @@
 """The command `chunkstore`: sets up the process, runs a verb and ends with its exit status.
 
-Imports next to nothing at first, so that Ctrl-C ends it without a traceback from the beginning.
+Imports nothing that is not loaded already, so that Ctrl-C ends it without a traceback from the
+beginning.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` would import for milliseconds
 import os
-import signal
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False  # `typing` takes milliseconds too
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `catch_signals`: nothing has begun
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until `catch_signals`: nothing has begun
     _fill_closed_streams()
     import io
 

@@ -34,7 +34,8 @@ class Bars(Watch):
         if self._screen is None:
             if time.monotonic() - self.started < PATIENCE:
                 return
-            self._screen = self._open()
+            self._screen = self._new_screen()  # known before it starts: Ctrl-C may come within
+            self._screen.start()
         seconds = time.monotonic() - self.started
         rates = [size / seconds for size in (progress.done_bytes, progress.moved_bytes)]
         left = ""
@@ -61,7 +62,7 @@ class Bars(Watch):
             self._screen.stop()
             self._screen = None
 
-    def _open(self) -> RichProgress:
+    def _new_screen(self) -> RichProgress:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
@@ -79,5 +80,4 @@ class Bars(Watch):
         self._tasks = [
             screen.add_task(word, total=None, amount="", rate="", more="") for word in words
         ]
-        screen.start()
         return screen

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from chunkstore_cli.exit_codes import STATUS_OF_ERROR, Status, status_of
 
@@ -35,6 +37,16 @@ def test_damage_never_looks_like_a_typing_mistake() -> None:
     """Everything that was promised and lost ends with status 7, and nothing else does."""
     damage = {kind for kind, status in STATUS_OF_ERROR.items() if status == Status.DAMAGE}
     assert damage == _kinds(errors.IntegrityError)
+
+
+def test_every_status_and_code_is_documented() -> None:
+    """The table of the reference has every status, and every code of an error beside its status."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "cli" / "index.md"
+    rows = re.findall(r"^\| (\d+) \|.*\|(.*)\|$", page.read_text(), re.MULTILINE)
+    codes = {int(number): re.findall(r"`(\w+)`", last) for number, last in rows}
+    assert set(codes) == set(Status)
+    for kind, status in STATUS_OF_ERROR.items():
+        assert kind.code in codes[status], kind
 
 
 def test_0_ok(stocked: Place) -> None:
