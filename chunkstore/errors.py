@@ -177,6 +177,12 @@ class KeyAbsentError(BackendError):
     code = "key_absent"
 
 
+class BucketAbsentError(BackendError):
+    """The server has no bucket of that name."""
+
+    code = "bucket_absent"
+
+
 class ConditionFailedError(BackendError):
     """A create-only or replace-if write found another object than it expected.
 

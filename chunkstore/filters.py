@@ -6,6 +6,7 @@ judged before what is below it. Stands alone; pure.
 
 from __future__ import annotations
 
+import copy
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -39,19 +40,25 @@ class PathFilter:
         self._include = _compile_strictly(include)
         self._exclude = _compile_strictly(exclude)
         self._below = below
+        self._without: str | None = None
         self._folder: tuple[str, bool, bool] = ("", self._include is None, False)
 
     def below(self, prefix: str) -> PathFilter:
         """Return the same filter for paths that are given without `prefix`."""
-        other = PathFilter(below=self._below + prefix)
-        other._include, other._exclude = self._include, self._exclude
-        other._folder = self._folder
+        other = copy.copy(self)
+        other._below = self._below + prefix
+        return other
+
+    def without(self, folder: str) -> PathFilter:
+        """Return the same filter, but leaving out `folder`, which ends with a slash."""
+        other = copy.copy(self)
+        other._without = folder
         return other
 
     @property
     def takes_all(self) -> bool:
         """Whether every path takes part."""
-        return self._include is None and self._exclude is None
+        return self._include is None and self._exclude is None and self._without is None
 
     def takes(self, path: str) -> bool:
         """Whether `path` takes part; a folder's ends with a slash."""
@@ -62,7 +69,7 @@ class PathFilter:
 
     def enters(self, folder: str) -> bool:
         """Whether anything below `folder`, which ends with a slash, may take part."""
-        return self._exclude is None or not self._verdicts(self._below + folder)[1]
+        return not self._verdicts(self._below + folder)[1]
 
     def _verdicts(self, path: str) -> tuple[bool, bool]:
         """Return whether the path is included and whether it is excluded."""
@@ -77,7 +84,8 @@ class PathFilter:
             self._folder = (above, included, excluded)
         verdict = _verdict(self._include, path)
         included = included if verdict is None else verdict
-        return included, excluded or bool(_verdict(self._exclude, path))
+        excluded = excluded or path == self._without or bool(_verdict(self._exclude, path))
+        return included, excluded
 
 
 class IgnoreRules:

@@ -8,6 +8,7 @@ section 5, "Pack", of docs/design/format.md. Neighbours: `writer` above, `object
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -28,7 +29,7 @@ from chunkstore.format.pack import (
     new_header,
 )
 from chunkstore.ids import ChunkId, ChunkKind, PackId, chunk_id, content_hash
-from chunkstore.limits import MAX_PACK_CHUNKS, MAX_PACK_LENGTH
+from chunkstore.limits import MAX_FRAME_SIZE, MAX_PACK_CHUNKS, MAX_PACK_LENGTH
 from chunkstore.objects import Objects
 
 _FRAME_CHUNKS: Final = MAX_PACK_CHUNKS // 16  # files of a few bytes must not fill a directory
@@ -77,11 +78,12 @@ class Packer:
         self._open = _OpenFrame()
         self._compressing: deque[Future[tuple[Frame, bytes]]] = deque()
         self._frames: list[Frame] = []
-        self._body = bytearray()
+        self._body: mmap.mmap | None = None
+        self._spare_bodies: list[mmap.mmap] = []
         self._chunks = 0
         self._laid = 0  # frames that are in a pack, open or ended
         self._ticket = 0
-        self._uploading: deque[tuple[Future[IndexedPack], range]] = deque()
+        self._uploading: deque[tuple[Future[IndexedPack], range, mmap.mmap]] = deque()
         self._durable: list[tuple[IndexedPack, range]] = []
         self._packs: list[tuple[range, PackHint]] = []
         self.stored_bytes = 0
@@ -153,38 +155,52 @@ class Packer:
     def _lay_frame(self) -> None:
         frame, data = self._compressing.popleft().result()
         chunks = self._chunks + len(frame.ids)
-        length = len(self._body) + len(data)
+        length = (self._body.tell() if self._body else 0) + len(data)
         if self._frames and (chunks > MAX_PACK_CHUNKS or length + _LONGEST_TAIL > MAX_PACK_LENGTH):
             self._close_pack()
-        # One buffer a pack, not a list of frames: thousands of blocks of odd sizes that live for
-        # seconds cost 100 MB in malloc's arenas (a push of 1.7 GB: 305 against 181 MB at the peak).
-        self._body += data
+        body = self._body = self._body or self._take_body()
+        body.write(data)
         self._frames.append(frame)
         self._chunks += len(frame.ids)
         self._laid += 1
-        if len(self._body) >= self._config.pack_length:
+        if body.tell() >= self._config.pack_length:
             self._close_pack()
 
+    def _take_body(self) -> mmap.mmap:
+        """Return room for the frames of a pack, that of an uploaded one where there is any.
+
+        Of new room only what is written to takes memory. Against a bytearray a pack, which is
+        moved as it grows, it saves 17 ms of CPU a pack of 32 MiB, and memory: against a list of
+        frames, whose odd sizes leave gaps in malloc's arenas, 100 MB at the peak of 1.7 GB.
+        """
+        if self._spare_bodies:
+            body = self._spare_bodies.pop()
+            body.seek(0)
+            return body
+        return mmap.mmap(-1, min(MAX_PACK_LENGTH, self._config.pack_length + MAX_FRAME_SIZE))
+
     def _close_pack(self) -> None:
-        if not self._frames:
+        if not self._frames or self._body is None:
             return
         while len(self._uploading) >= self._packs_ahead:
             self._settle_upload()
         tickets = range(self._laid - len(self._frames), self._laid)
         upload = self._uploaders.submit(self._upload, self._frames, self._body)
-        self._uploading.append((upload, tickets))
-        self._frames, self._body, self._chunks = [], bytearray(), 0
+        self._uploading.append((upload, tickets, self._body))
+        self._frames, self._body, self._chunks = [], None, 0
 
     def _settle_upload(self) -> None:
-        upload, tickets = self._uploading.popleft()
+        upload, tickets, body = self._uploading.popleft()
         pack = upload.result()
+        self._spare_bodies.append(body)
         self._durable.append((pack, tickets))
         self._packs.append((tickets, PackHint(pack.pack_id, pack.length, pack.directory_offset)))
         self.stored_bytes += pack.length
 
-    def _upload(self, frames: list[Frame], body: bytearray) -> IndexedPack:
+    def _upload(self, frames: list[Frame], body: mmap.mmap) -> IndexedPack:
         tail = encode_directory(frames)
-        data: list[bytes | bytearray] = [new_header(self._class), body, tail]
+        data: list[bytes | memoryview] = [new_header(self._class), memoryview(body)[: body.tell()]]
+        data.append(tail)
         length = sum(len(buffer) for buffer in data)
         pack = PackId(content_hash(data))
         self._objects.put_pack(pack, data)
@@ -197,7 +213,7 @@ def _store_frame(frame: _OpenFrame, level: int) -> tuple[Frame, bytes]:
     """Compress a frame and prove that it can be read again before anybody relies on it.
 
     A zstd bug and bad memory have each corrupted other stores without a trace; checking costs
-    about a quarter of compressing.
+    about a third of compressing.
     """
     codec, data = compress_frame(frame.raw, level)
     raw = memoryview(decompress_frame(codec, data, len(frame.raw), "frame before upload"))

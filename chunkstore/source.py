@@ -53,6 +53,26 @@ class Source:
             assert self.location is not None
             slicer.slice_folder(walk(self.location, paths))
 
+    def chosen(self, paths: PathFilter, store: str) -> PathFilter:
+        """Return what takes part: what `paths` says, but never the store, where it lies inside.
+
+        Raises:
+            InvalidInputError: patterns for what is no folder; or the folder is the store.
+        """
+        if self.file is not None:
+            if not paths.takes_all:
+                raise InvalidInputError(
+                    "patterns choose from a folder, and this is a single file or a stream"
+                )
+            return paths
+        assert self.location is not None
+        inside = os.path.relpath(os.path.realpath(store), self.location)
+        if "://" in store or inside.split(os.sep, 1)[0] == os.pardir:
+            return paths
+        if inside == os.curdir:
+            raise InvalidInputError(f"{self.location} is the store itself", hint="push other data")
+        return paths.without(unicodedata.normalize("NFC", inside) + "/")
+
     def walk(self, paths: PathFilter) -> Iterable[Found | LeftOut] | None:
         """Go through what there is without reading it; None for a stream."""
         if self.stream is not None:

@@ -106,6 +106,8 @@ def push(
     """Push `source` and return what was committed; see `Store.push`."""
     check_name(dataset, "dataset")
     config.check_writable()
+    chosen = source.chosen(options.paths, objects.backend.url)
+    options = dataclasses.replace(options, paths=chosen)
     _warn(config, progress)
     for _ in range(_ATTEMPTS):
         attempt = _Push(objects, config, caches, source, dataset, options, progress)

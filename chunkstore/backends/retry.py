@@ -134,7 +134,7 @@ class RetryBackend(Backend):
 
     def _given_up(self, error: BackendError, deadline: float) -> BackendError:
         return UnavailableError(
-            f"{self.url} did not answer for {deadline:.0f} s: {error.message}",
+            f"{error.message}; given up after {deadline:.0f} s",
             operation=error.operation,
             key=error.key,
             hint="check that the storage is up and the address is right, then run the same "

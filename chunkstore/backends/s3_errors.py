@@ -16,6 +16,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from chunkstore.errors import (
     BackendError,
+    BucketAbsentError,
     ConditionFailedError,
     KeyAbsentError,
     PermissionDeniedError,
@@ -68,7 +69,7 @@ _BUSY_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 def meaning(status: int, code: str) -> tuple[type[BackendError], str | None]:
     """Return what a failure of the server means, and the remedy; status 0 where it has none."""
     table: tuple[tuple[bool, type[BackendError], str | None], ...] = (
-        (code == "NoSuchBucket", BackendError, "make it with 'aws s3 mb' or 'mc mb'"),
+        (code == "NoSuchBucket", BucketAbsentError, "make it with 'aws s3 mb' or 'mc mb'"),
         (code == "NoSuchKey", KeyAbsentError, None),
         (status == 404, BackendError, _NO_S3_HINT),
         (code in _CONDITION_FAILED or status == 412, ConditionFailedError, None),

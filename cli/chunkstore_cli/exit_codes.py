@@ -45,6 +45,7 @@ STATUS_OF_ERROR: Final[dict[type[errors.ChunkstoreError], Status]] = {
     errors.MissingObjectError: Status.DAMAGE,
     errors.BackendError: Status.FAILURE,
     errors.KeyAbsentError: Status.FAILURE,
+    errors.BucketAbsentError: Status.NOT_FOUND,
     errors.ConditionFailedError: Status.CONFLICT,
     errors.PermissionDeniedError: Status.REFUSED,
     errors.StorageFullError: Status.FAILURE,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from chunkstore import (
 )
 from chunkstore import slicer as slicer_module
 from chunkstore.filters import EVERYTHING, IGNORE_FILE
-from chunkstore.testing.trees import random_bytes, tree_state
+from chunkstore.testing.trees import make_tree, random_bytes, tree_state
 from chunkstore.walk import Found, LeftOut, walk
 
 
@@ -421,6 +423,7 @@ def test_what_is_too_deep_is_reported(store: Store, tmp_path: Path) -> None:
         os.close(above)
     os.close(here)
     reasons = refused(store, tree)
+    subprocess.run(["rm", "-rf", tree], check=True)  # pytest cannot remove what is so deep
     assert list(reasons.values()) == ["it has more than 128 parts"]
 
 
@@ -469,3 +472,26 @@ def test_a_stream_cannot_take_any_name(store: Store, tmp_path: Path, name: str) 
         pytest.raises(InvalidInputError, match="not a path"),
     ):
         store.push(stream, "data", name=name)
+
+
+def test_the_store_is_no_data(tmp_path: Path) -> None:
+    """A store that lies in the folder that is pushed into it is left out, at any depth."""
+    tree = make_tree(tmp_path / "tree")
+    before = tree_state(tree)
+    with Store.create(str(tree / "train" / "my store"), cache_folder=tmp_path / "cache") as store:
+        store.push(tree, "data")
+        assert store.push(tree, "data").unchanged
+        assert not store.status(tree, "data").changes
+        store.pull("data", tmp_path / "out")
+        with pytest.raises(InvalidInputError, match="is the store itself"):
+            store.push(store.url, "data")
+    assert tree_state(tmp_path / "out") == before
+
+
+def test_patterns_choose_from_folders_only(store: Store, tmp_path: Path) -> None:
+    """Patterns for a single file or a stream are refused, not passed over."""
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(InvalidInputError, match="choose from a folder"):
+        store.push(tmp_path / "file", "data", include=["x"])
+    with pytest.raises(InvalidInputError, match="choose from a folder"):
+        store.push(io.BytesIO(b"x"), "data", name="a", exclude=["x"])
