@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MINIO := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help venv demo test check lint large servers bench-requests bench-push clean
 
@@ -27,7 +27,7 @@ demo: venv
 	$(BIN)/python -m bench.demo
 
 test: venv
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not large'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not large'
 
 lint: venv
 	$(BIN)/ruff check .

@@ -39,12 +39,9 @@ UNITS: Final = {"M": 1000**2, "G": 1000**3}
 # space, and its own only where there is no /proc.
 CHILD: Final = """
 import resource, sys
-from chunkstore_cli.main import main
+from chunkstore_cli.boundary import run
 report = sys.argv.pop(1)
-try:
-    main()
-except SystemExit as end:
-    status = end.code
+status = run(sys.argv[1:])
 try:
     with open("/proc/self/status") as lines:
         peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -115,7 +115,7 @@ def test_a_bucket(bucket: Place) -> None:
 
 def test_a_missing_bucket(bucket: Place, seaweedfs: servers.Server) -> None:
     """A bucket that is not there is named, with the remedy."""
-    errors = bucket.failing(1, "init", seaweedfs.store_url("not-there"))
+    errors = bucket.failing(4, "init", seaweedfs.store_url("not-there"))
     assert "s3://not-there" in errors
     assert "make it with" in errors
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
 from tests.cli.conftest import Place
 
 SUMMARY = {
@@ -126,13 +124,6 @@ def test_expect(stocked: Place) -> None:
     stocked.well("push", "pets", "pets", "--expect", "2")
     assert stocked.run("push", "pets", "fresh", "--expect", "0").status == 0
     assert stocked.run("push", "pets", "fresh", "--expect", "0", "--allow-same").status == 8
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_by_permission(stocked: Place) -> None:
-    """A file without permission counts as unreadable."""
-    stocked.file("pets/secret.txt", "x").chmod(0)
-    assert stocked.run("push", "pets", "pets").status == 3
 
 
 def test_unreadable(stocked: Place) -> None:

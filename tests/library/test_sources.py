@@ -199,7 +199,9 @@ def test_what_another_user_may_not_read_is_reported(store: Store, tmp_path: Path
     for path in hidden:
         path.chmod(0)
     for path in [tmp_path, *tmp_path.parents]:
-        if path.stat().st_uid == os.geteuid() and path.name.startswith(("pytest-", "test_")):
+        if path.stat().st_uid == os.geteuid() and path.name.startswith(
+            ("pytest-", "popen-", "test_")
+        ):
             path.chmod(0o755)
     if os.geteuid() == 0:
         os.seteuid(65534)

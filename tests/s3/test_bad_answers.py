@@ -19,6 +19,7 @@ from chunkstore.backends.minio import MinioBackend
 from chunkstore.backends.retry import RetryBackend
 from chunkstore.errors import (
     BackendError,
+    BucketAbsentError,
     CorruptObjectError,
     KeyAbsentError,
     PermissionDeniedError,
@@ -349,7 +350,7 @@ def test_a_page_that_failed_is_asked_for_again(paged: tuple[Line, MinioBackend])
         (403, "RequestTimeTooSkewed", PermissionDeniedError, False),
         (401, "Whatever", PermissionDeniedError, False),
         (404, "NoSuchKey", KeyAbsentError, False),
-        (404, "NoSuchBucket", BackendError, False),
+        (404, "NoSuchBucket", BucketAbsentError, False),
         (400, "BadDigest", UnavailableError, True),
         (400, "RequestTimeout", UnavailableError, True),
         (429, "TooManyRequests", UnavailableError, True),

@@ -18,7 +18,12 @@ from chunkstore import BackendError, Credentials, S3Options, Store
 from chunkstore.backends.base import CreateOnly
 from chunkstore.backends.location import S3Location, parse_location
 from chunkstore.backends.minio import MinioBackend
-from chunkstore.errors import InvalidInputError, NotFoundError, PermissionDeniedError
+from chunkstore.errors import (
+    BucketAbsentError,
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from chunkstore.testing import servers
 from tests.conftest import NO_MINIO
 
@@ -213,7 +218,7 @@ def test_a_missing_bucket(server: servers.Server, tmp_path: Path) -> None:
         for call in calls:
             with pytest.raises(BackendError) as caught:
                 call()
-            assert type(caught.value) is BackendError
+            assert type(caught.value) is BucketAbsentError
             assert "mb" in (caught.value.hint or "")
             assert "no-such-bucket" in str(caught.value)
     for make in (Store.open, Store.create):
