@@ -199,16 +199,20 @@ class Reader:
     ) -> Iterator[tuple[int, memoryview]]:
         """Yield (row, verified bytes) of the chunks in a span.
 
-        Where the span is gone or damaged, other copies of its chunks are tried.
+        Where the span is gone or damaged, other copies of its chunks are tried. Frames of which
+        only a part is wanted are kept for a while, with `keep` all are: what comes next often
+        lies in the same frame.
 
         Raises:
             MissingObjectError, CorruptObjectError: no good copy is left.
         """
-        kept = self._frames.get((span.pack.pack_id, span.start))
-        if kept is not None and len(span.frames) == 1:
-            with contextlib.suppress(CorruptObjectError):  # read again, then elsewhere
-                yield from self._verified(memoryview(kept), span.frames[0], span, wanted)
-                return
+        frames = list(span.frames)
+        while frames and (kept := self._kept(frames[0], span, wanted)) is not None:
+            yield from kept
+            del frames[0]
+        if not frames:
+            return
+        span = Span(span.pack, tuple(frames))
         try:
             stored = self._fetch(span)
         except IntegrityError as error:
@@ -225,9 +229,19 @@ class Reader:
             except CorruptObjectError as error:
                 yield from self._read_elsewhere((frame,), wanted, span.pack, error)
                 continue
-            if keep:
+            if keep or sum(size for _, _, size in frame.rows) < frame.size:
                 self._frames.put((span.pack.pack_id, frame.offset), raw, len(raw))
             yield from chunks
+
+    def _kept(
+        self, frame: FrameRead, span: Span, wanted: Wanted
+    ) -> list[tuple[int, memoryview]] | None:
+        """Return the wanted chunks of a frame that was kept, None where it must be fetched."""
+        raw = self._frames.get((span.pack.pack_id, frame.offset))
+        if raw is not None:
+            with contextlib.suppress(CorruptObjectError):  # read again, then elsewhere
+                return self._verified(memoryview(raw), frame, span, wanted)
+        return None
 
     def _fetch(self, span: Span) -> memoryview:
         stored = self._objects.read_pack(span.pack.pack_id, span.start, span.end)
