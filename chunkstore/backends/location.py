@@ -135,6 +135,7 @@ def _s3_location(shown: str, parsed: urllib.parse.SplitResult, given: S3Options)
     endpoint = said.get("endpoint", given.endpoint)
     if endpoint is not None:
         endpoint = _checked_endpoint(endpoint)
+    encrypted = endpoint is None or endpoint.startswith("https://")
     style = said.get("style", given.style)
     if style not in (None, "path", "virtual"):
         raise InvalidInputError(f"unknown style {style!r}", hint="'path' or 'virtual'")
@@ -142,7 +143,7 @@ def _s3_location(shown: str, parsed: urllib.parse.SplitResult, given: S3Options)
         endpoint=endpoint,
         region=said.get("region", given.region),
         style=style,  # type: ignore[arg-type]  # narrowed by the check above
-        ca_file=said.get("ca", given.ca_file),
+        ca_file=said.get("ca", given.ca_file if encrypted else None),
         credentials=given.credentials,
         anonymous=given.anonymous,
     )

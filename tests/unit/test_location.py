@@ -178,3 +178,11 @@ def test_opening_asks_nothing(tmp_path: Path) -> None:
     ) as bucket:
         assert isinstance(bucket, RetryBackend)
         assert bucket.url == "s3://bucket/x?endpoint=http://127.0.0.1:9"
+
+
+def test_authorities_are_of_https_only() -> None:
+    """A general setting of authorities to trust does not show in an address without encryption."""
+    given = S3Options(ca_file="/c.pem")
+    assert "ca=" not in str(parse_location("s3://abc/d?endpoint=http://h:1", given))
+    assert "ca=/c.pem" in str(parse_location("s3://abc/d?endpoint=https://h:1", given))
+    assert "ca=/c.pem" in str(parse_location("s3://abc/d", given))
