@@ -261,9 +261,13 @@ class Ingest:
 
     def _take(self, batch: Batch, ids: list[ChunkId]) -> None:
         places = self.index.find(b"".join(ids)).tolist() if ids else []
+        # A view keeps its whole window in memory, so where few chunks are new those are copied.
+        sparse = places.count(ABSENT) * 2 < len(places)
         for row, place in enumerate(places):
             if place == ABSENT:
-                places[row] = self._put(ChunkKind.DATA, ids[row], batch.chunks[row])
+                chunk = batch.chunks[row]
+                data = bytes(chunk) if sparse else chunk
+                places[row] = self._put(ChunkKind.DATA, ids[row], data)
         sizes = [len(chunk) for chunk in batch.chunks]
         for step in batch.steps:
             if isinstance(step, Piece):

@@ -38,7 +38,8 @@ _LONGEST_TAIL: Final = MAX_PACK_CHUNKS * 50 + TRAILER_LENGTH
 
 @dataclass(slots=True)
 class _OpenFrame:
-    raw: bytearray = field(default_factory=bytearray)
+    pieces: list[bytes | memoryview] = field(default_factory=list)
+    size: int = 0
     ids: list[ChunkId] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     kinds: list[ChunkKind] = field(default_factory=list)
@@ -89,14 +90,15 @@ class Packer:
         self.stored_bytes = 0
 
     def add(self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview) -> int:
-        """Take a new chunk, copying its bytes; return the ticket of its frame."""
+        """Take a new chunk, whose bytes must not change; return the ticket of its frame."""
         frame = self._open
         ticket = self._ticket
-        frame.raw += data
+        frame.pieces.append(data)
+        frame.size += len(data)
         frame.ids.append(identifier)
         frame.sizes.append(len(data))
         frame.kinds.append(kind)
-        if len(frame.raw) >= self._config.frame_size or len(frame.ids) >= _FRAME_CHUNKS:
+        if frame.size >= self._config.frame_size or len(frame.ids) >= _FRAME_CHUNKS:
             self._close_frame()
         return ticket
 
@@ -117,7 +119,7 @@ class Packer:
 
     def finish(self) -> list[tuple[IndexedPack, range]]:
         """Upload what is open, wait for all uploads and return as `take_durable`."""
-        if self._open.raw:
+        if self._open.pieces:
             self._close_frame()
         while self._compressing:
             self._lay_frame()
@@ -215,8 +217,9 @@ def _store_frame(frame: _OpenFrame, level: int) -> tuple[Frame, bytes]:
     A zstd bug and bad memory have each corrupted other stores without a trace; checking costs
     about a third of compressing.
     """
-    codec, data = compress_frame(frame.raw, level)
-    raw = memoryview(decompress_frame(codec, data, len(frame.raw), "frame before upload"))
+    joined, frame.pieces = b"".join(frame.pieces), []
+    codec, data = compress_frame(joined, level)
+    raw = memoryview(decompress_frame(codec, data, len(joined), "frame before upload"))
     at = 0
     for kind, identifier, size in zip(frame.kinds, frame.ids, frame.sizes, strict=True):
         if chunk_id(kind, raw[at : at + size]) != identifier:
@@ -225,4 +228,4 @@ def _store_frame(frame: _OpenFrame, level: int) -> tuple[Frame, bytes]:
                 hint="nothing was committed; test this machine's memory, then push again",
             )
         at += size
-    return Frame(len(data), codec, len(frame.raw), frame.ids, frame.sizes, frame.kinds), data
+    return Frame(len(data), codec, len(joined), frame.ids, frame.sizes, frame.kinds), data

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
+import numpy as np
 from blake3 import blake3
 
 from chunkstore.chunker import WINDOW_SIZE, Chunker
@@ -251,7 +252,7 @@ class Slicer:
         carry = memoryview(b"")
         size, first, last = 0, True, False
         while not last:
-            buffer = memoryview(bytearray(len(carry) + window))
+            buffer = np.empty(len(carry) + window, np.uint8).data  # not zeroed first
             buffer[: len(carry)] = carry
             filled = readinto(buffer[len(carry) :])
             size += filled
