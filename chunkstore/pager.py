@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chunkstore.errors import InvalidInputError
-from chunkstore.format.document import encode_document
-from chunkstore.format.manifest import INLINE_PAGES, PAGE, Entry, encode_entry, ends_page
+from chunkstore.format.document import HEAD_LENGTH
+from chunkstore.format.manifest import INLINE_PAGES, Entry, ends_page, join_page, pack_entry
 from chunkstore.format.path import PathOrder
 from chunkstore.ids import ChunkId, ChunkKind, chunk_id
 from chunkstore.limits import MAX_PAGE_LENGTH, MAX_VERSION_FILES
@@ -42,7 +42,8 @@ class Page:
 
 @dataclass(slots=True)
 class _OpenPage:
-    entries: list[list[object]] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
+    first_path: str = ""
     length: int = 0
     places: dict[int, None] = field(default_factory=dict)
 
@@ -72,12 +73,13 @@ class Pager:
             raise InvalidInputError(f"cannot take {entry.path!r}: {problem}")
         if self.files == MAX_VERSION_FILES:
             raise InvalidInputError(f"more than {MAX_VERSION_FILES} files in one version")
-        values = encode_entry(entry)
-        length = len(encode_document(PAGE, values))
+        packed = pack_entry(entry)
+        length = HEAD_LENGTH + len(packed)
         if self._open.length + length + _SPARE > MAX_PAGE_LENGTH:
             self._close()
         page = self._open
-        page.entries.append(values)
+        page.first_path = page.first_path or entry.path
+        page.packed.append(packed)
         page.length += length
         page.places.update(dict.fromkeys(sorted(places, reverse=True)))  # tickets count downwards
         self.files += 1
@@ -91,14 +93,11 @@ class Pager:
 
     def _close(self) -> None:
         page, self._open = self._open, _OpenPage()
-        if not page.entries:
+        if not page.packed:
             return
-        data = encode_document(PAGE, page.entries)
-        first_path = page.entries[0][0]
-        assert isinstance(first_path, str)
-        self.pages.append(
-            Page(chunk_id(ChunkKind.PAGE, data), first_path, len(page.entries), page.places, data)
-        )
+        data = join_page(page.packed)
+        identifier = chunk_id(ChunkKind.PAGE, data)
+        self.pages.append(Page(identifier, page.first_path, len(page.packed), page.places, data))
         self._inline_length += len(data)
         if self._inline_length > INLINE_PAGES:
             for done in self.pages[self._stored :]:

@@ -211,7 +211,7 @@ class Slicer:
             )
             return self._cut(
                 file,
-                lambda buffer: _fill(handle, buffer, status.st_size),
+                _reading(handle, status.st_size),
                 window=min(status.st_size + 1, WINDOW_SIZE),
                 settled=lambda: state_of(os.fstat(handle)) == state,
             )
@@ -292,16 +292,26 @@ def _reason(error: OSError) -> str:
     return str(error.strerror or error)
 
 
-def _fill(handle: int, buffer: memoryview, size: int) -> int:
-    """Read from a file of `size` bytes until the buffer is full or the file ends.
+def _reading(handle: int, left: int) -> Callable[[memoryview], int]:
+    """Return a function that reads on in a file of which `left` bytes are to be expected."""
+
+    def readinto(buffer: memoryview) -> int:
+        nonlocal left
+        filled = _fill(handle, buffer, left)
+        left -= filled
+        return filled
+
+    return readinto
+
+
+def _fill(handle: int, buffer: memoryview, left: int) -> int:
+    """Read until the buffer is full, or the `left` bytes are there and the file ends.
 
     Some file systems give less than they are asked for in the middle of a file.
     """
-    filled = os.readv(handle, [buffer])
-    while 0 < filled < len(buffer) and os.lseek(handle, 0, os.SEEK_CUR) < size:
+    filled = more = os.readv(handle, [buffer])
+    while more and filled < min(len(buffer), left):
         more = os.readv(handle, [buffer[filled:]])
-        if not more:
-            break
         filled += more
     return filled
 

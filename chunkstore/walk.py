@@ -158,7 +158,7 @@ class _Walk:
             return
         empty = True
         taken: set[str] = set()  # names that are not ASCII
-        for key, _, name in entries:
+        for key, _, name, is_file in entries:
             is_folder = key.endswith(b"/")
             path = prefix + os.fsdecode(key)
             if name.startswith(PART_PREFIX) and not self._target:
@@ -177,6 +177,8 @@ class _Walk:
                 yield LeftOut(printable(path), problem, unreadable=True)
             elif is_folder:
                 yield from self._enter(handle, name, path, place + name, rules)
+            elif is_file:
+                yield Found(path, EntryKind.FILE, name, "", handle, place + name)
             else:
                 yield _what(handle, name, path, place + name)
         if empty and prefix and self._paths.takes(prefix):
@@ -198,15 +200,15 @@ class _Walk:
         return self._paths.enters(path) if is_folder else self._paths.takes(path)
 
 
-def _sorted_entry(entry: os.DirEntry[str]) -> tuple[bytes, bool, str]:
-    """Return the bytes to sort by, whether the name is not in NFC yet, and the name.
+def _sorted_entry(entry: os.DirEntry[str]) -> tuple[bytes, bool, str, bool]:
+    """Return the bytes to sort by, whether the name is not in NFC yet, it, and is it a file.
 
     Of two names that are the same in NFC the one that is in NFC comes first.
     """
     name = entry.name
     plain = name if name.isascii() else unicodedata.normalize("NFC", name)
     key = os.fsencode(plain + "/" if entry.is_dir(follow_symlinks=False) else plain)
-    return key, plain != name, name
+    return key, plain != name, name, entry.is_file(follow_symlinks=False)
 
 
 def _own_rules(folder: int, prefix: str, above: IgnoreRules) -> IgnoreRules:

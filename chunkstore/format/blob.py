@@ -54,9 +54,10 @@ class Blob:
 EMPTY: Final = Blob(0, 0, b"", b"")
 
 
-def make_blob(depth: int, ids: bytes, sizes: npt.NDArray[np.uint64]) -> Blob:
+def make_blob(depth: int, ids: bytes, sizes: Sequence[int]) -> Blob:
     """Return the blob of these chunks."""
-    return Blob(int(sizes.sum()), depth, ids, sizes.astype("<u8" if depth else "<u4").tobytes())
+    packed = struct.pack(f"<{len(sizes)}{'Q' if depth else 'I'}", *sizes)
+    return Blob(sum(sizes), depth, ids, packed)
 
 
 def check_blob(blob: Blob, where: str) -> Blob:
@@ -165,14 +166,14 @@ class BlobBuilder:
             self._spill(final=True)
         if self._upper is not None:
             return self._upper.finish()
-        return make_blob(self._depth, bytes(self._ids), np.array(self._sizes, np.uint64))
+        return make_blob(self._depth, bytes(self._ids), self._sizes)
 
     def _spill(self, *, final: bool) -> None:
         if self._upper is None:
             self._upper = BlobBuilder(self._put_list, depth=self._depth + 1)
         ids, start = bytes(self._ids), 0
         for end in _list_ends(ids, final=final):
-            sizes = np.array(self._sizes[start:end], np.uint64)
+            sizes = self._sizes[start:end]
             part = make_blob(self._depth, ids[start * ID_SIZE : end * ID_SIZE], sizes)
             self._upper.add([self._put_list(encode_list(part))], [part.size])
             start = end

@@ -11,6 +11,7 @@ value what a kind expects, so that nothing is allocated for what should not be t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -21,7 +22,7 @@ from chunkstore import limits
 from chunkstore.errors import CorruptObjectError, InvalidInputError, UnsupportedFormatError
 
 CHECKSUM_LENGTH: Final = 32
-_HEAD_LENGTH: Final = 5  # magic and version
+HEAD_LENGTH: Final = 5  # magic and version
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,22 @@ def encode_document(kind: DocumentKind, body: list[Any]) -> bytes:
     Raises:
         InvalidInputError: they are more than the kind allows, so that nobody could read them.
     """
-    data: bytes = b"%b%c%b" % (kind.magic, kind.version, msgpack.packb(body, use_bin_type=True))
+    return _finished(kind, msgpack.packb(body, use_bin_type=True))
+
+
+def pack_value(value: list[Any]) -> bytes:
+    """Return the msgpack bytes of one value of a document."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def join_document(kind: DocumentKind, values: Sequence[bytes]) -> bytes:
+    """Return the bytes of a document whose values are packed already; see `encode_document`."""
+    return _finished(kind, msgpack.Packer().pack_array_header(len(values)) + b"".join(values))
+
+
+def _finished(kind: DocumentKind, body: bytes) -> bytes:
+    data = b"%b%c%b" % (kind.magic, kind.version, body)
     if kind.sealed:
         data += blake3(data).digest()
     if len(data) > kind.limit:
@@ -75,15 +91,15 @@ def decode_document(kind: DocumentKind, data: bytes, where: str) -> Fields:
     """
     if len(data) > kind.limit:
         corrupt(f"{len(data)} bytes, more than {kind.limit} for a {kind.name}", where)
-    if len(data) < _HEAD_LENGTH or data[:4] != kind.magic:
+    if len(data) < HEAD_LENGTH or data[:4] != kind.magic:
         corrupt(f"this is no {kind.name}", where)
     check_version(kind.name, data[4], kind.version, where)
     end = len(data)
     if kind.sealed:
         end -= CHECKSUM_LENGTH
-        if end < _HEAD_LENGTH or blake3(memoryview(data)[:end]).digest() != data[end:]:
+        if end < HEAD_LENGTH or blake3(memoryview(data)[:end]).digest() != data[end:]:
             corrupt("the checksum does not match", where)
-    return Fields(data, _HEAD_LENGTH, end, where)
+    return Fields(data, HEAD_LENGTH, end, where)
 
 
 def check_version(name: str, found: int, known: int, where: str) -> None:

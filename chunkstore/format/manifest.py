@@ -24,6 +24,8 @@ from chunkstore.format.document import (
     corrupt,
     decode_document,
     encode_document,
+    join_document,
+    pack_value,
 )
 from chunkstore.format.pack import HEADER_LENGTH, TRAILER_LENGTH
 from chunkstore.format.path import PathOrder, path_problem
@@ -165,7 +167,17 @@ def encode_entry(entry: Entry) -> list[Any]:
 
 def encode_page(entries: Sequence[Entry]) -> bytes:
     """Return the raw bytes of the page chunk of these entries."""
-    return encode_document(PAGE, [encode_entry(entry) for entry in entries])
+    return join_page([pack_entry(entry) for entry in entries])
+
+
+def pack_entry(entry: Entry) -> bytes:
+    """Return the bytes that stand for `entry` in a page."""
+    return pack_value(encode_entry(entry))
+
+
+def join_page(packed: Sequence[bytes]) -> bytes:
+    """Return the raw bytes of the page chunk of entries that are packed already."""
+    return join_document(PAGE, packed)
 
 
 def ends_page(entry: Entry, length: int) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgpack
-import numpy as np
 from hypothesis import strategies as st
 
 from chunkstore import limits
@@ -158,7 +157,7 @@ def blobs(
     most = limits.MAX_FILE_SIZE // 8 if depth else limits.MAX_CHUNK_SIZE
     sizes = draw(st.lists(st.integers(1, most), min_size=1 if depth else 0, max_size=6))
     joined = b"".join(draw(ids()) for _ in sizes)
-    return make_blob(depth, joined, np.array(sizes, np.uint64))
+    return make_blob(depth, joined, sizes)
 
 
 _PART: Final = st.one_of(
