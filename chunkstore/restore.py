@@ -1,9 +1,8 @@
 """Pull: a version, or part of it, becomes files of a folder; only what is missing is fetched.
 
-The caller's thread goes through the entries, looks at what the target has, and gathers the missing
-chunks into batches; workers fetch spans, verify and write each chunk to every place that
-needs it. A file is written under a part name and renamed when it is complete. Neighbours:
-`reader` gives the bytes, `target` and `seeds` know the folder.
+Goes through the entries in order, looks at what the target has, and has the missing chunks
+fetched. A file is written under a part name and renamed when it is complete. Neighbours: `fetcher`
+fetches and writes, `target` and `seeds` know the folder.
 """
 
 from __future__ import annotations
@@ -11,30 +10,28 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import resource
 import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
 from chunkstore.chunker import Chunker
 from chunkstore.entries import entries_below
 from chunkstore.errors import CorruptObjectError, FilesystemError, InvalidInputError
 from chunkstore.events import Action, Item, Progress, ProgressCallback
+from chunkstore.fetcher import Fetcher
 from chunkstore.filters import EVERYTHING, PathFilter
 from chunkstore.format.blob import Blob
 from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
-from chunkstore.ids import ID_SIZE, ChunkKind, ManifestId
-from chunkstore.reader import Reader, Span, Wanted
+from chunkstore.ids import ID_SIZE, ManifestId
+from chunkstore.reader import Reader
 from chunkstore.restored_file import RestoredFile
 from chunkstore.seeds import SeedFile, has_content, open_seed, rows_in_place
 from chunkstore.target import (
     AbsentError,
-    Folder,
     ObstacleError,
     Target,
     link_leads_out,
@@ -44,13 +41,6 @@ from chunkstore.values import PullStats
 from chunkstore.walk import PART_PREFIX
 
 LinkPolicy: TypeAlias = Literal["none", "inside", "all"]
-
-_BATCH_SIZE: Final = 32 * 1024 * 1024
-_BATCH_CHUNKS: Final = 4096
-_BATCH_FILES: Final = 2048
-_WORKERS: Final = 4
-_MOST_HANDLES: Final = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
-"""Descriptors that one batch may need; three are under way at most, and folders and sockets."""
 
 _PROGRESS_SECONDS: Final = 0.1
 
@@ -70,28 +60,6 @@ class PullOptions:
             raise InvalidInputError(
                 f"unknown links policy {self.links!r}", hint="'none', 'inside' or 'all'"
             )
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Missing chunks: each id once, with all the places where it belongs."""
-
-    rows: dict[bytes, int] = field(default_factory=dict)
-    places: list[list[tuple[RestoredFile, int, int]]] = field(default_factory=list)
-    hints: dict[PackHint, None] = field(default_factory=dict)
-    folders: set[Folder] = field(default_factory=set)
-    handles: int = 0  # part files that may be open at the same time
-    files: int = 0
-    size: int = 0
-
-    @property
-    def full(self) -> bool:
-        return (
-            self.size >= _BATCH_SIZE
-            or len(self.rows) >= _BATCH_CHUNKS
-            or self.files >= _BATCH_FILES
-            or len(self.folders) + self.handles >= _MOST_HANDLES
-        )
 
 
 def restore(
@@ -135,15 +103,12 @@ class Restore:
         self._rename: str | None = None  # the single file's name in the target
         self._target: Target | None = None
         self._links: list[Entry] = []
-        self._batch = _Batch()
-        self._running: deque[list[Future[None]]] = deque()
         self._finished: deque[Item] = deque()
         self._lock = threading.Lock()
-        self._open: set[RestoredFile] = set()
         self._told_at = 0.0
         self._files = self._size = self._deleted = 0
         self._done_files = 0
-        self._reused = self._written = self._fetched = 0
+        self._reused = self._fetched = 0
         self.left_out: list[tuple[str, str]] = []
 
     def fetched(self, length: int) -> None:
@@ -163,7 +128,7 @@ class Restore:
         first = next(entries, None)
         self._aim(first[0] if first else None)
         exists = os.path.isdir(self._root)
-        self._pool = ThreadPoolExecutor(_WORKERS, "chunkstore-pull")
+        self._fetcher = Fetcher(self._reader, dry_run=self._options.dry_run, on_progress=self._tell)
         try:
             if exists or not self._options.dry_run:
                 self._target = Target(
@@ -175,29 +140,27 @@ class Restore:
                 self._restore(*first)
                 for entry, hints in entries:
                     self._restore(entry, hints)
-            self._flush()
-            while self._running:
-                self._settle()
+            self._fetcher.finish()
             self._make_links()
             if self._options.delete:
                 self._delete()
         except FilesystemError:
-            self._drop_parts(remove=True)
+            self._fetcher.drop_parts(remove=True)
             raise
         except BaseException:
-            self._drop_parts(remove=False)
+            self._fetcher.drop_parts(remove=False)
             raise
         finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._fetcher.close()
             if self._target:
                 self._target.close()
         self._tell(force=True)
         return PullStats(
             files=self._files,
             size=self._size,
-            fetched_bytes=self._fetched,
+            fetched_bytes=self._fetched + self._fetcher.planned,
             reused_bytes=self._reused,
-            written_bytes=self._written,
+            written_bytes=self._fetcher.written,
             deleted=self._deleted,
             seconds=time.monotonic() - started,
         )
@@ -300,17 +263,9 @@ class Restore:
                 os.close(seed)
 
     def _gather(self, file: RestoredFile, hints: Sequence[PackHint], seed: int | None) -> None:
-        """Find which chunks of a file are missing and put them into the batch."""
-        if self._batch.full:
-            self._flush()
-        with self._lock:
-            self._open.add(file)
+        """Find which chunks of a file are missing and have them fetched."""
         file.on_complete = self._complete
-        self._batch.files += 1
-        if file.folder is not None:
-            self._batch.folders.add(file.folder)
-        resumed = file.resume()
-        self._batch.handles += resumed or file.entry.blob.count > 1
+        resumed = self._fetcher.begin(file)
         old = SeedFile(seed, self._chunker) if seed is not None and file.entry.size else None
         base = 0
         for blob in self._reader.lists(file.entry.blob, hints):
@@ -329,84 +284,17 @@ class Restore:
             self._reused += sum(sizes[row] for row in have)
             for row, size in enumerate(sizes):
                 if row not in have:
-                    self._want(file, _id(blob, row), starts[row], size, hints)
+                    self._fetcher.want(file, _id(blob, row), starts[row], size, hints)
             base = starts[-1]
         if base != file.entry.size:
             raise CorruptObjectError(f"{file.entry.path}: chunks of {base} bytes in all")
         file.seal()
 
-    def _want(
-        self, file: RestoredFile, identifier: bytes, at: int, size: int, hints: Sequence[PackHint]
-    ) -> None:
-        """Put a missing chunk into the batch."""
-        if self._batch.full:
-            self._flush()
-        batch = self._batch
-        number = batch.rows.setdefault(identifier, len(batch.rows))
-        if number == len(batch.places):
-            batch.places.append([])
-            batch.size += size
-        batch.places[number].append((file, at, size))
-        batch.hints.update(dict.fromkeys(hints))
-        file.expect()
-
-    # batches
-
-    def _flush(self) -> None:
-        """Send the batch to the workers; at most two are under way."""
-        batch, self._batch = self._batch, _Batch()
-        if not batch.rows:
-            return
-        wanted = Wanted(ChunkKind.DATA, b"".join(batch.rows), tuple(batch.hints))
-        spans = self._reader.plan(wanted)
-        if self._options.dry_run:
-            self._fetched += sum(f.length for span in spans for f in span.frames)
-            for places in batch.places:
-                for file, _, size in places:
-                    self._written += size
-                    file.received()
-            return
-        self._running.append(
-            [self._pool.submit(self._fetch, span, wanted, batch.places) for span in spans]
-        )
-        while len(self._running) > 1:
-            self._settle()
-
-    def _settle(self) -> None:
-        for future in self._running.popleft():
-            future.result()
-            self._tell()
-
-    def _fetch(
-        self, span: Span, wanted: Wanted, places: list[list[tuple[RestoredFile, int, int]]]
-    ) -> None:
-        """Fetch a span and write its chunks wherever they belong; runs in a worker."""
-        written = 0
-        for row, data in self._reader.read(span, wanted):
-            for file, offset, size in places[row]:
-                if len(data) != size:
-                    raise CorruptObjectError(
-                        f"{file.entry.path}: chunk {wanted.id(row).hex()} has {len(data)} bytes, "
-                        f"the manifest says {size}"
-                    )
-                file.write(data, offset)
-                file.received()
-                written += size
-        with self._lock:
-            self._written += written
-
     def _complete(self, file: RestoredFile) -> None:
         """Take note of a finished file; called in any thread."""
-        with self._lock:
-            self._open.discard(file)
+        self._fetcher.completed(file)
         action: Action = "reused" if file.resumed else "restored"
         self._finished.append(Item(action=action, path=file.entry.path, size=file.entry.size))
-
-    def _drop_parts(self, *, remove: bool) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        for file in list(self._open):
-            with contextlib.suppress(FilesystemError):  # the first failure is the one to tell
-                file.abandon(remove=remove)
 
     # links and deletions
 
@@ -472,9 +360,9 @@ class Restore:
             whole = not self._options.path and self._options.paths.takes_all
             self._progress(
                 Progress(
-                    done_bytes=self._reused + self._written,
+                    done_bytes=self._reused + self._fetcher.written,
                     total_bytes=self._manifest.size if whole else None,
-                    moved_bytes=self._fetched,
+                    moved_bytes=self._fetched + self._fetcher.planned,
                     done_files=self._done_files,
                     total_files=self._manifest.files if whole else None,
                 )
