@@ -26,7 +26,8 @@ import urllib3
 from minio import Minio
 
 from chunkstore.backends.credentials import Credentials
-from chunkstore.backends.location import S3Options
+from chunkstore.backends.location import S3Location, S3Options
+from chunkstore.backends.minio import MinioBackend
 
 ACCESS_KEY = "chunkstore"
 SECRET_KEY = "chunkstore-secret"  # noqa: S105  # of servers that live for one test on loopback
@@ -122,6 +123,13 @@ class Server:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+def backend_at(endpoint: str, prefix: str) -> MinioBackend:
+    """Return a backend below `prefix` in the bucket `tests` of a server, without retries."""
+    credentials = Credentials(ACCESS_KEY, SECRET_KEY)
+    options = S3Options(endpoint=endpoint, region="us-east-1", credentials=credentials)
+    return MinioBackend(S3Location("tests", f"{prefix}/", options))
 
 
 def free_ports(count: int) -> list[int]:

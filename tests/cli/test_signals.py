@@ -136,7 +136,7 @@ def test_a_pull_is_stopped(large: Place) -> None:
 def proxy(bucket: Place, seaweedfs: servers.Server, shared_url: str) -> Iterator[FaultProxy]:
     """A proxy before the server, through which the default store is reached."""
     with fault_proxy(seaweedfs.port, share=0.0, faults=("refuse",)) as running:
-        through = shared_url.replace(f":{seaweedfs.port}", f":{running.port}")
+        through = shared_url.replace(seaweedfs.endpoint, running.endpoint)
         bucket.variable("CHUNKSTORE_STORE", through)
         yield running
 

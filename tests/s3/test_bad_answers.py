@@ -26,8 +26,8 @@ from chunkstore.errors import (
     UnavailableError,
 )
 from chunkstore.testing import servers
+from chunkstore.testing.line import Answer, Line, Request, error_answer, line_to
 from chunkstore.testing.trees import make_tree
-from tests.s3.line import Answer, Line, Request, error_answer, line_to
 
 _numbers = itertools.count()
 DATA = bytes(range(256)) * 40
@@ -43,7 +43,7 @@ def line(request: pytest.FixtureRequest) -> Iterator[Line]:
 
 @pytest.fixture
 def backend(line: Line) -> Iterator[MinioBackend]:
-    with line.backend(f"bad-{next(_numbers)}") as opened:
+    with servers.backend_at(line.endpoint, f"bad-{next(_numbers)}") as opened:
         opened.put("key", [DATA], CreateOnly())
         yield opened
 
@@ -254,7 +254,7 @@ def page_of(request: Request, number: int, *, key: str | None = None, after: str
 @pytest.fixture
 def paged() -> Iterator[tuple[Line, MinioBackend]]:
     """A line on which listings are answered without a server."""
-    with line_to(9) as line, line.backend("pages") as backend:
+    with line_to(9) as line, servers.backend_at(line.endpoint, "pages") as backend:
         yield line, backend
 
 
@@ -442,7 +442,7 @@ def test_a_server_that_hangs_ends_by_time_out(
 
     line.on_request = hang
     try:
-        with line.backend("hang") as backend:
+        with servers.backend_at(line.endpoint, "hang") as backend:
             for call in (
                 lambda: backend.get("key"),
                 lambda: backend.put("k", [b"x"], CreateOnly()),

@@ -1,4 +1,7 @@
-"""A line to an S3 server on which a test may change what passes, or answer itself."""
+"""An HTTP line to a server on which a test may change what passes, or answer itself.
+
+Everything stays on 127.0.0.1. Neighbour: `fault_proxy`, which does so by chance.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeAlias, TypeVar
 
-from chunkstore import S3Options
-from chunkstore.backends.location import S3Location, parse_location
-from chunkstore.backends.minio import MinioBackend
-from chunkstore.testing import servers
-
-Headers = list[tuple[str, str]]
+Headers: TypeAlias = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Request:
 
     @property
     def is_listing(self) -> bool:
+        """Whether it asks for a page of a listing."""
         return self.method == "GET" and "list-type=2" in self.path
 
 
@@ -67,16 +67,12 @@ class Line:
     seen: list[Request] = field(default_factory=list)
     endpoint: str = ""
 
-    def backend(self, prefix: str) -> MinioBackend:
-        """Return a backend that speaks through this line, without retries."""
-        options = S3Options(
-            endpoint=self.endpoint,
-            region="us-east-1",
-            credentials=servers.Credentials(servers.ACCESS_KEY, servers.SECRET_KEY),
-        )
-        location = parse_location(f"s3://tests/{prefix}", options)
-        assert isinstance(location, S3Location)
-        return MinioBackend(location)
+    def handle(self, request: Request, forward: Callable[[Request], Answer]) -> Answer | None:
+        """Return what is answered; None ends the connection. `forward` asks the server."""
+        self.seen.append(request)
+        changed = self.on_request(request)
+        answer = changed if isinstance(changed, Answer) else forward(changed)
+        return self.on_answer(request, answer)
 
     def clear(self) -> None:
         """Change nothing from now on."""
@@ -87,7 +83,16 @@ class Line:
 @contextlib.contextmanager
 def line_to(port: int) -> Iterator[Line]:
     """Run a line to the server on `port` of 127.0.0.1."""
-    line = Line(port)
+    with running(Line(port)) as line:
+        yield line
+
+
+LineKind = TypeVar("LineKind", bound=Line)
+
+
+@contextlib.contextmanager
+def running(line: LineKind) -> Iterator[LineKind]:
+    """Run a line."""
     server = _Server(line)
     line.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -117,17 +122,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _pass(self) -> None:
-        line = self.server.line
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = Request(self.command, self.path, list(self.headers.items()), body)
-        line.seen.append(request)
-        changed = line.on_request(request)
-        answer = changed if isinstance(changed, Answer) else self._forward(changed)
-        final = line.on_answer(request, answer)
-        if final is None:
+        answer = self.server.line.handle(request, self._forward)
+        if answer is None:
             self.close_connection = True
-            return
-        self._send(final)
+        else:
+            self._send(answer)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass  # noqa: N815  # names of http.server
 
