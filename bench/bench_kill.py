@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -232,8 +232,6 @@ def _bench(place: str, size: int, moments: int, folder: Path) -> int:
         for number in range(0, size, 1_000_000):
             file.write(random_bytes(1_000_000, number))
     digest = hash_of(source)
-    clock = random.Random(7)
-    broken = 0
     with _sites(place, folder) as sites:
         site = next(sites)
         site.create().close()
@@ -241,19 +239,45 @@ def _bench(place: str, size: int, moments: int, folder: Path) -> int:
         with site.open() as store:
             sent = sum(length for _, length in store._objects.list_packs())
         print(f"{place}: an undisturbed push takes {longest:.1f} s and sends {sent / 1e6:.0f} MB")
-        for number in range(moments):
+
+        def push(seconds: float) -> Moment:
             other = next(sites)
-            moment = pushed(other, source, digest, clock.uniform(0, longest), sent)
-            broken += _tell(place, "push", number, moment)
-            _drop(other)
+            try:
+                return pushed(other, source, digest, seconds, sent)
+            finally:
+                _drop(other)
+
+        broken = _rounds(place, "push", moments, longest, push)
         target = folder / "out"
         longest = duration(site.start("pull", "data:file", str(target)))
         target.unlink()
         print(f"{place}: an undisturbed pull takes {longest:.1f} s")
-        for number in range(moments):
-            moment = pulled(site, source, digest, clock.uniform(0, longest), target)
-            broken += _tell(place, "pull", number, moment)
-            shutil.rmtree(target)
+
+        def pull(seconds: float) -> Moment:
+            try:
+                return pulled(site, source, digest, seconds, target)
+            finally:
+                shutil.rmtree(target)
+
+        return broken + _rounds(place, "pull", moments, longest, pull)
+
+
+def _rounds(
+    place: str, verb: str, moments: int, longest: float, one: Callable[[float], Moment]
+) -> int:
+    """Kill at so many moments between 0 and `longest` seconds; a run that ended counts for none.
+
+    Returns how many promises were broken.
+    """
+    clock = random.Random(7)
+    broken = killed = number = 0
+    while killed < moments:
+        moment = one(clock.uniform(0, longest))
+        broken += _tell(place, verb, number, moment)
+        number += 1
+        killed += moment.killed
+        if not moment.killed:
+            longest = moment.seconds  # it ends sooner than it did at first
     return broken
 
 
