@@ -39,6 +39,7 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """Return what is to be said of any exception that ends a command."""
+    error = _stop_within(error) or error
     if isinstance(error, ChunkstoreError):
         return Failure(status_of(error), error.code, error.message, error.hint)
     if isinstance(error, click.UsageError):
@@ -58,6 +59,17 @@ def failure_of(error: BaseException) -> Failure:
         f"unexpected {type(error).__name__}: {error}",
         "this is a bug: run the same command with --debug and report what it prints",
     )
+
+
+def _stop_within(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the stop that another exception was raised from.
+
+    A signal may come while a module is imported, and up to Python 3.11 whatever is raised while
+    a class takes its fields comes out as a RuntimeError from it.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error
 
 
 def report(error: BaseException, common: Common) -> Status:

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from chunkstore_cli.exit_codes import Status
+from chunkstore_cli.failures import failure_of
+from chunkstore_cli.interrupts import Stopped
 
 from chunkstore.testing import servers
 from chunkstore.testing.fault_proxy import FaultProxy, fault_proxy
@@ -130,6 +133,21 @@ def test_a_pull_is_stopped(large: Place) -> None:
     summary = ended.events[-1]
     assert summary["fetched_bytes"] + summary["reused_bytes"] >= summary["size"]
     assert tree_state(target) == wanted
+
+
+class _Interrupted:
+    """A field that a signal interrupts while its class is made."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        raise Stopped(Status.TERMINATED)
+
+
+def test_a_stop_while_a_class_is_made_is_a_stop() -> None:
+    """A signal during an import is reported as a stop, however Python wraps it."""
+    with pytest.raises((RuntimeError, Stopped)) as raised:
+        type("Imported", (), {"field": _Interrupted()})
+    failure = failure_of(raised.value)
+    assert (failure.status, failure.message) == (Status.TERMINATED, "terminated")
 
 
 @pytest.fixture
