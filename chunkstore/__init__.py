@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from chunkstore.events import Event, Item, Notice, Progress
     from chunkstore.format.config import ChunkerSpec
     from chunkstore.format.manifest import Entry, EntryKind
+    from chunkstore.profile import GroupTime, Profile, ProfileReport, StageTime
     from chunkstore.store import Store
     from chunkstore.values import (
         Change,
@@ -83,6 +84,7 @@ _HOMES = {
     "events": ("Event", "Item", "Notice", "Progress"),
     "format.config": ("ChunkerSpec",),
     "format.manifest": ("Entry", "EntryKind"),
+    "profile": ("GroupTime", "Profile", "ProfileReport", "StageTime"),
     "store": ("Store",),
     "values": (
         "Change",

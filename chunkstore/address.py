@@ -33,12 +33,14 @@ class Address:
         return f"{self.dataset}@{self.version}{path}"
 
 
-def parse_address(text: str) -> Address:
-    """Return the Address that `text` spells.
+def parse_address(text: str | Address) -> Address:
+    """Return the Address that `text` spells, or that it is.
 
     Raises:
         InvalidInputError: no dataset name, or a version that can be none.
     """
+    if isinstance(text, Address):
+        return text
     head, colon, path = text.partition(":")
     dataset, at, version = head.partition("@")
     check_name(dataset, "dataset")

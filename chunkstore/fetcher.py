@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 from chunkstore.errors import CorruptObjectError, FilesystemError
 from chunkstore.format.manifest import PackHint
 from chunkstore.ids import ChunkKind
+from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader, Span, Wanted
 from chunkstore.restored_file import RestoredFile
 from chunkstore.target import Folder
@@ -65,14 +66,24 @@ class Fetcher:
         planned: stored bytes that a dry run would fetch.
     """
 
-    def __init__(self, reader: Reader, *, dry_run: bool, on_progress: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        dry_run: bool,
+        on_progress: Callable[[], object],
+        clock: Clock = OFF,
+    ) -> None:
         """`on_progress` is called in the caller's thread whenever a span is done."""
         self._reader = reader
+        self._clock = clock
+        self._plan = clock.timed("plan", reader.plan)
+        self._work = clock.timed("write", self._fetch, lambda written, *_more: written)
         self._dry_run = dry_run
         self._on_progress = on_progress
         self._pool = ThreadPoolExecutor(_WORKERS, "chunkstore-pull")
         self._batch = _Batch()
-        self._running: deque[list[Future[None]]] = deque()
+        self._running: deque[list[Future[int]]] = deque()
         self._open: set[RestoredFile] = set()
         self._lock = threading.Lock()
         self.written = 0
@@ -136,12 +147,12 @@ class Fetcher:
         if not batch.rows:
             return
         wanted = Wanted(ChunkKind.DATA, b"".join(batch.rows), tuple(batch.hints))
-        spans = self._reader.plan(wanted)
+        spans = self._plan(wanted)
         if self._dry_run:
             self._count(batch, spans)
             return
         self._running.append(
-            [self._pool.submit(self._fetch, span, wanted, batch.places) for span in spans]
+            [self._pool.submit(self._work, span, wanted, batch.places) for span in spans]
         )
         while len(self._running) > 1:
             self._settle()
@@ -155,11 +166,11 @@ class Fetcher:
 
     def _settle(self) -> None:
         for future in self._running.popleft():
-            future.result()
+            self._clock.wait(future)
             self._on_progress()
 
-    def _fetch(self, span: Span, wanted: Wanted, places: list[list[Place]]) -> None:
-        """Fetch a span and write its chunks wherever they belong; runs in a worker."""
+    def _fetch(self, span: Span, wanted: Wanted, places: list[list[Place]]) -> int:
+        """Fetch a span, write its chunks wherever they belong, return their bytes; in a worker."""
         written = 0
         for row, data in self._reader.read(span, wanted):
             for file, offset, size in places[row]:
@@ -173,3 +184,4 @@ class Fetcher:
                 written += size
         with self._lock:
             self.written += written
+        return written

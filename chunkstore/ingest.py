@@ -31,6 +31,7 @@ from chunkstore.ids import ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
 from chunkstore.objects import Objects
 from chunkstore.packer import Packer
 from chunkstore.pager import Pager
+from chunkstore.profile import OFF, WAIT, Clock
 from chunkstore.slicer import Batch, Gone, Piece, Ready, SourceFile, Step
 from chunkstore.walk import LeftOut
 
@@ -80,6 +81,7 @@ class Ingest:
         dry_run: bool,
         progress: ProgressCallback,
         whole: Callable[[], tuple[int, int] | None],
+        clock: Clock = OFF,
     ) -> None:
         """`whole` gives (files, bytes) of the source as soon as they are known."""
         self.totals = Totals()
@@ -94,6 +96,12 @@ class Ingest:
         self._uploaders = ThreadPoolExecutor(_UPLOADERS, "chunkstore-upload")
         self._queue: queue.Queue[Hashed | BaseException | None] = queue.Queue(workers + 1)
         self._stopped = threading.Event()
+        self._clock = clock
+        self._hash = clock.timed("hash", _hash, lambda _, batch: batch.size)
+        self._find = clock.timed("look up", index.find)
+        self._publish = clock.timed("index", index.publish)
+        self._wait_to_emit = clock.timed(WAIT, self._queue.put)
+        self._wait_for_batch = clock.timed(WAIT, self._queue.get)
         self._sent_lock = threading.Lock()
 
         def packer(pack_class: PackClass) -> Packer:
@@ -107,6 +115,7 @@ class Ingest:
                 frames_ahead=workers * 2,
                 packs_ahead=_PACKS_AHEAD,
                 on_sent=self._sent,
+                clock=clock,
             )
 
         self._packers = {PackClass.DATA: packer(PackClass.DATA)}
@@ -132,12 +141,12 @@ class Ingest:
 
     def emit(self, batch: Batch) -> None:
         """Take a batch from the slicer's thread; blocks while enough are waiting."""
-        self._offer((batch, self._workers.submit(_hash, batch)))
+        self._offer((batch, self._workers.submit(self._hash, batch)))
 
     def _offer(self, item: Hashed | BaseException | None) -> None:
         while not self._stopped.is_set():
             try:
-                self._queue.put(item, timeout=0.2)
+                self._wait_to_emit(item, timeout=0.2)
             except queue.Full:
                 continue
             return
@@ -161,7 +170,7 @@ class Ingest:
 
         thread = threading.Thread(target=run, name="chunkstore-slicer", daemon=True)
         thread.start()
-        while (item := self._queue.get()) is not None:
+        while (item := self._wait_for_batch()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
@@ -171,8 +180,9 @@ class Ingest:
 
     def run(self, produce: Callable[[], None]) -> None:
         """Take in everything that `produce` emits; nothing is committed."""
-        for batch, hashed in self._batches(produce):
-            self._take(batch, hashed.result())
+        take = self._clock.timed("take in", self._take)
+        for batch, hashed in self._batches(self._clock.timed("walk", produce)):
+            take(batch, self._clock.wait(hashed))
             self._index_durable()
             self._tell()
         self._pager.finish()
@@ -196,14 +206,14 @@ class Ingest:
         """Make everything durable that was taken in: packs first, then their index segment."""
         durable = [pack for p in self._packers.values() for pack, _ in p.finish()]
         if durable:
-            self.index_bytes += self.index.publish(durable)
+            self.index_bytes += self._publish(durable)
         self._tell(force=True)
 
     def save_durable(self) -> None:
         """Put the packs that are durable into the index: what an interrupted push leaves behind."""
         durable = [pack for p in self._packers.values() for pack, _ in p.rescue()]
         if durable:
-            self.index_bytes += self.index.publish(durable)
+            self.index_bytes += self._publish(durable)
 
     def page_refs(self) -> tuple[tuple[PackHint, ...], tuple[PageRef, ...]]:
         """Return the pack table and the pages of the root; call it after `finish`.
@@ -260,7 +270,7 @@ class Ingest:
     # batches
 
     def _take(self, batch: Batch, ids: list[ChunkId]) -> None:
-        places = self.index.find(b"".join(ids)).tolist() if ids else []
+        places = self._find(b"".join(ids)).tolist() if ids else []
         # A view keeps its whole window in memory, so where few chunks are new those are copied.
         sparse = places.count(ABSENT) * 2 < len(places)
         for row, place in enumerate(places):
@@ -344,7 +354,7 @@ class Ingest:
                 for ticket in tickets:
                     self._forget_pending(-2 - (ticket * 2 + pack_class))
         if durable:
-            self.index_bytes += self.index.publish(durable)
+            self.index_bytes += self._publish(durable)
         self._unindexed_bytes = 0
         self._indexed_at = time.monotonic()
 

@@ -8,6 +8,7 @@ section 5, "Pack", of docs/design/format.md. Neighbours: `writer` above, `object
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from chunkstore.format.index import IndexedPack
 from chunkstore.format.manifest import PackHint
 from chunkstore.format.pack import (
     TRAILER_LENGTH,
+    Codec,
     Frame,
     PackClass,
     decode_directory,
@@ -31,6 +33,7 @@ from chunkstore.format.pack import (
 from chunkstore.ids import ChunkId, ChunkKind, PackId, chunk_id, content_hash
 from chunkstore.limits import MAX_FRAME_SIZE, MAX_PACK_CHUNKS, MAX_PACK_LENGTH
 from chunkstore.objects import Objects
+from chunkstore.profile import OFF, Clock
 
 _FRAME_CHUNKS: Final = MAX_PACK_CHUNKS // 16  # files of a few bytes must not fill a directory
 _LONGEST_TAIL: Final = MAX_PACK_CHUNKS * 50 + TRAILER_LENGTH
@@ -65,17 +68,23 @@ class Packer:
         frames_ahead: int,
         packs_ahead: int,
         on_sent: Callable[[int], None],
+        clock: Clock = OFF,
     ) -> None:
         """Keep at most `frames_ahead` frames and `packs_ahead` packs at work."""
-        self._objects = objects
+        self._clock = clock
         self._config = config
         self._class = pack_class
-        self._level = level
         self._compressors = compressors
         self._uploaders = uploaders
         self._frames_ahead = frames_ahead
         self._packs_ahead = packs_ahead
         self._on_sent = on_sent
+        compress = clock.timed("compress", compress_frame, lambda _, raw, *_more: len(raw))
+        check = clock.timed("check", _check_frame, lambda _, frame, *_more: frame.size)
+        self._store = clock.timed("join", functools.partial(_store_frame, level, compress, check))
+        self._send = clock.timed("seal", self._upload)
+        put, size = objects.put_pack, lambda _, _pack, data: sum(map(len, data))
+        self._put = clock.timed("upload", put, size)
         self._open = _OpenFrame()
         self._compressing: deque[Future[tuple[Frame, bytes]]] = deque()
         self._frames: list[Frame] = []
@@ -148,14 +157,14 @@ class Packer:
     def _close_frame(self) -> None:
         frame, self._open = self._open, _OpenFrame()
         self._ticket += 1
-        self._compressing.append(self._compressors.submit(_store_frame, frame, self._level))
+        self._compressing.append(self._compressors.submit(self._store, frame))
         while len(self._compressing) > self._frames_ahead or (
             self._compressing and self._compressing[0].done()
         ):
             self._lay_frame()
 
     def _lay_frame(self) -> None:
-        frame, data = self._compressing.popleft().result()
+        frame, data = self._clock.wait(self._compressing.popleft())
         chunks = self._chunks + len(frame.ids)
         length = (self._body.tell() if self._body else 0) + len(data)
         if self._frames and (chunks > MAX_PACK_CHUNKS or length + _LONGEST_TAIL > MAX_PACK_LENGTH):
@@ -187,13 +196,13 @@ class Packer:
         while len(self._uploading) >= self._packs_ahead:
             self._settle_upload()
         tickets = range(self._laid - len(self._frames), self._laid)
-        upload = self._uploaders.submit(self._upload, self._frames, self._body)
+        upload = self._uploaders.submit(self._send, self._frames, self._body)
         self._uploading.append((upload, tickets, self._body))
         self._frames, self._body, self._chunks = [], None, 0
 
     def _settle_upload(self) -> None:
         upload, tickets, body = self._uploading.popleft()
-        pack = upload.result()
+        pack = self._clock.wait(upload)
         self._spare_bodies.append(body)
         self._durable.append((pack, tickets))
         self._packs.append((tickets, PackHint(pack.pack_id, pack.length, pack.directory_offset)))
@@ -205,21 +214,35 @@ class Packer:
         data.append(tail)
         length = sum(len(buffer) for buffer in data)
         pack = PackId(content_hash(data))
-        self._objects.put_pack(pack, data)
+        self._put(pack, data)
         self._on_sent(length)
         offset = length - len(tail)
         return IndexedPack(pack, length, offset, decode_directory(tail, offset, pack.hex()))
 
 
-def _store_frame(frame: _OpenFrame, level: int) -> tuple[Frame, bytes]:
-    """Compress a frame and prove that it can be read again before anybody relies on it.
+def _store_frame(
+    level: int,
+    compress: Callable[[bytes, int], tuple[Codec, bytes]],
+    check: Callable[[_OpenFrame, Codec, bytes], None],
+    frame: _OpenFrame,
+) -> tuple[Frame, bytes]:
+    """Compress a frame and prove that it can be read again before anybody relies on it."""
+    joined, frame.pieces = b"".join(frame.pieces), []
+    codec, data = compress(joined, level)
+    check(frame, codec, data)
+    return Frame(len(data), codec, len(joined), frame.ids, frame.sizes, frame.kinds), data
+
+
+def _check_frame(frame: _OpenFrame, codec: Codec, data: bytes) -> None:
+    """Hold the bytes that a stored frame gives against the ids of its chunks.
 
     A zstd bug and bad memory have each corrupted other stores without a trace; checking costs
     about a third of compressing.
+
+    Raises:
+        IntegrityError: it does not give them back.
     """
-    joined, frame.pieces = b"".join(frame.pieces), []
-    codec, data = compress_frame(joined, level)
-    raw = memoryview(decompress_frame(codec, data, len(joined), "frame before upload"))
+    raw = memoryview(decompress_frame(codec, data, frame.size, "frame before upload"))
     at = 0
     for kind, identifier, size in zip(frame.kinds, frame.ids, frame.sizes, strict=True):
         if chunk_id(kind, raw[at : at + size]) != identifier:
@@ -228,4 +251,3 @@ def _store_frame(frame: _OpenFrame, level: int) -> tuple[Frame, bytes]:
                 hint="nothing was committed; test this machine's memory, then push again",
             )
         at += size
-    return Frame(len(data), codec, len(joined), frame.ids, frame.sizes, frame.kinds), data

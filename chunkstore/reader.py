@@ -28,6 +28,7 @@ from chunkstore.format.manifest import Entry, Manifest, PackHint, decode_page
 from chunkstore.format.pack import PackDirectory
 from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, ManifestId, PackId, chunk_id
 from chunkstore.objects import Objects
+from chunkstore.profile import OFF, Clock
 
 SPAN_LENGTH: Final = 4 * 1024 * 1024
 """Stored bytes that are fetched with one request, where so many lie together."""
@@ -92,8 +93,14 @@ class Reader:
         objects: Objects,
         open_index: Callable[[], ChunkIndex],
         on_fetched: Callable[[int], None] = lambda _: None,
+        clock: Clock = OFF,
     ) -> None:
         """`open_index` loads the index, once it is needed; `on_fetched` is told stored bytes."""
+        self._read_pack = clock.timed(
+            "fetch", objects.read_pack, lambda stored, *_more: len(stored)
+        )
+        self._decompress = clock.timed("decompress", decompress_frame, lambda raw, *_more: len(raw))
+        self._verify = clock.timed("check", self._verified, lambda _, raw, *_more: len(raw))
         self._objects = objects
         self._open_index = open_index
         self._on_fetched = on_fetched
@@ -222,10 +229,10 @@ class Reader:
             at = frame.offset - span.start
             where = _where(span, frame)
             try:
-                raw = decompress_frame(
+                raw = self._decompress(
                     frame.codec, stored[at : at + frame.length], frame.size, where
                 )
-                chunks = self._verified(memoryview(raw), frame, span, wanted)
+                chunks = self._verify(memoryview(raw), frame, span, wanted)
             except CorruptObjectError as error:
                 yield from self._read_elsewhere((frame,), wanted, span.pack, error)
                 continue
@@ -244,7 +251,7 @@ class Reader:
         return None
 
     def _fetch(self, span: Span) -> memoryview:
-        stored = self._objects.read_pack(span.pack.pack_id, span.start, span.end)
+        stored = self._read_pack(span.pack.pack_id, span.start, span.end)
         self._on_fetched(len(stored))
         return memoryview(stored)
 

@@ -27,6 +27,7 @@ from chunkstore.filters import EVERYTHING, PathFilter
 from chunkstore.format.blob import Blob
 from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
 from chunkstore.ids import ID_SIZE, ManifestId
+from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.restored_file import RestoredFile
 from chunkstore.seeds import SeedFile, has_content, open_seed, rows_in_place
@@ -54,6 +55,7 @@ class PullOptions:
     delete: bool = False
     links: LinkPolicy = "inside"
     dry_run: bool = False
+    clock: Clock = OFF
 
     def __post_init__(self) -> None:
         if self.links not in get_args(LinkPolicy):
@@ -63,7 +65,7 @@ class PullOptions:
 
 
 def restore(
-    open_reader: Callable[[Callable[[int], None]], Reader],
+    open_reader: Callable[[Callable[[int], None], Clock], Reader],
     manifest_id: ManifestId,
     chunker: Chunker,
     root: str,
@@ -76,10 +78,11 @@ def restore(
     counts the stored bytes that are fetched.
     """
     counted: list[Restore] = []
-    reader = open_reader(lambda length: counted[0].fetched(length) if counted else None)
+    clock = options.clock
+    reader = open_reader(lambda length: counted[0].fetched(length) if counted else None, clock)
     pull = Restore(reader, reader.manifest(manifest_id), chunker, root, options, progress)
     counted.append(pull)
-    return pull.run(), tuple(pull.left_out)
+    return clock.timed("target", pull.run)(), tuple(pull.left_out)
 
 
 class Restore:
@@ -105,6 +108,9 @@ class Restore:
         self._links: list[Entry] = []
         self._finished: deque[Item] = deque()
         self._lock = threading.Lock()
+        self._has_content = options.clock.timed(
+            "compare", has_content, lambda _, _handle, entry: entry.size
+        )
         self._told_at = 0.0
         self._files = self._size = self._deleted = 0
         self._done_files = 0
@@ -128,7 +134,12 @@ class Restore:
         first = next(entries, None)
         self._aim(first[0] if first else None)
         exists = os.path.isdir(self._root)
-        self._fetcher = Fetcher(self._reader, dry_run=self._options.dry_run, on_progress=self._tell)
+        self._fetcher = Fetcher(
+            self._reader,
+            dry_run=self._options.dry_run,
+            on_progress=self._tell,
+            clock=self._options.clock,
+        )
         try:
             if exists or not self._options.dry_run:
                 self._target = Target(
@@ -247,7 +258,7 @@ class Restore:
                         seed = open_seed(folder.handle, name)
                 file.folder = folder.hold()
         try:
-            if seed is not None and has_content(seed, entry) and file.refresh(seed):
+            if seed is not None and self._has_content(seed, entry) and file.refresh(seed):
                 self._reused += entry.size
                 self._done(entry, "reused")
                 file.release()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Container
 from typing import BinaryIO, Final
 
+import platformdirs
 from blake3 import blake3
 
 from chunkstore.ids import SegmentId
@@ -29,6 +30,11 @@ DEFAULT_BOUND: Final = 4 * 1024**3
 _TEMPORARY: Final = ".tmp"
 _STALE_SECONDS: Final = 24 * 3600
 _BLOCK: Final = 1024 * 1024
+
+
+def root_folder(folder: str | os.PathLike[str] | None) -> str:
+    """Return the folder of all stores' caches: the given one, by default the user's."""
+    return os.fspath(folder) if folder is not None else platformdirs.user_cache_dir("chunkstore")
 
 
 class SegmentCache:

@@ -24,6 +24,7 @@ from chunkstore.filestate import FileState, FileStates, state_of
 from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.ids import NO_HASH, FileHash
 from chunkstore.parent import ParentVersion
+from chunkstore.profile import OFF, Clock
 from chunkstore.walk import Found, LeftOut
 
 BATCH_SIZE: Final = WINDOW_SIZE
@@ -129,9 +130,12 @@ class Slicer:
         parent: ParentVersion,
         states: FileStates,
         emit: Callable[[Batch], None],
+        clock: Clock = OFF,
     ) -> None:
         """`emit` takes each batch; it may block, and what it raises ends the slicing."""
-        self._chunker = chunker
+        self._clock = clock
+        self._sizes = clock.timed("cut", chunker.cut, lambda _, data: len(data))
+        self._update = clock.timed("hash", blake3.update, lambda _, _hasher, data: len(data))
         self._parent = parent
         self._states = states
         self._emit = emit
@@ -248,6 +252,7 @@ class Slicer:
         Returns False, before the file's last piece is emitted, where it was not `settled` or has
         another size: it changed since it was opened.
         """
+        readinto = self._clock.timed("read", readinto, lambda filled, _: filled)
         hasher = None
         carry = memoryview(b"")
         size, first, last = 0, True, False
@@ -264,8 +269,8 @@ class Slicer:
                 return False
             if not (first and last):  # a file in one piece is hashed by a worker
                 hasher = hasher or blake3()
-                hasher.update(data[len(carry) :])
-            sizes = self._chunker.cut(data, final=last)
+                self._update(hasher, data[len(carry) :])
+            sizes = self._sizes(data, final=last)
             if last and hasher is not None:
                 file.file_hash = FileHash(hasher.digest())
             self._piece(file, data, sizes, first=first, last=last)

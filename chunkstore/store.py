@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TypeAlias
 
-import platformdirs
-
 from chunkstore import inspection, layout
 from chunkstore.address import LATEST, Address, parse_address
 from chunkstore.backends.base import Backend
@@ -36,10 +34,11 @@ from chunkstore.format.manifest import Entry, Manifest
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.inspection import version_of
 from chunkstore.objects import Objects
+from chunkstore.profile import OFF, Clock, Profile
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, resolve, with_tag, without_versions
 from chunkstore.restore import LinkPolicy, PullOptions, restore
-from chunkstore.segment_cache import SegmentCache
+from chunkstore.segment_cache import root_folder
 from chunkstore.source import Source, open_source
 from chunkstore.stream import FileContent, StoredFile, open_content
 from chunkstore.target import check_apart
@@ -81,9 +80,7 @@ class Store:
         self._objects = Objects(backend)
         self._config = config
         self._refs = Refs(self._objects)
-        folder = os.path.join(cache_folder, config.store_id.hex()) if cache_folder else None
-        segments = SegmentCache(os.path.join(folder, "index") if folder else None)
-        self._caches = Caches(segments, folder)
+        self._caches = Caches.below(cache_folder, config.store_id)
 
     @classmethod
     def create(
@@ -131,7 +128,7 @@ class Store:
         backend = open_backend(url, s3=s3, deadline=deadline)
         try:
             config = create_on(backend, config, progress)
-            return cls(backend, config, _cache_folder(cache_folder))
+            return cls(backend, config, root_folder(cache_folder))
         except BaseException:
             backend.close()
             raise
@@ -156,7 +153,7 @@ class Store:
         """
         backend = open_backend(url, s3=s3, deadline=deadline)
         try:
-            return cls(backend, Objects(backend).read_config(), _cache_folder(cache_folder))
+            return cls(backend, Objects(backend).read_config(), root_folder(cache_folder))
         except BaseException:
             backend.close()
             raise
@@ -199,6 +196,7 @@ class Store:
         allow_same: bool = False,
         level: int = 3,
         progress: ProgressCallback = ignore,
+        profile: Profile | None = None,
     ) -> PushResult:
         """Make the next version of `dataset` from a folder, a file or a stream.
 
@@ -220,6 +218,7 @@ class Store:
             allow_same: make a version even where nothing changed.
             level: of zstd, 1 to 19.
             progress: gets Progress, Item and Notice events.
+            profile: takes the times of the stages.
 
         Raises:
             UnreadableFilesError: files could not be read; nothing was committed.
@@ -240,6 +239,7 @@ class Store:
             skip_unreadable=skip_unreadable,
             allow_same=allow_same,
             level=level,
+            clock=profile or OFF,
         )
         return self._push(open_source(source, name), dataset, options, progress)
 
@@ -254,6 +254,7 @@ class Store:
         links: LinkPolicy = "inside",
         dry_run: bool = False,
         progress: ProgressCallback = ignore,
+        profile: Profile | None = None,
     ) -> PullResult:
         """Restore a version, or one path of it, into the folder `target`.
 
@@ -271,6 +272,7 @@ class Store:
             links: which symbolic links are made: "none", those that stay "inside", or "all".
             dry_run: only say what would be done.
             progress: gets Progress and Item events.
+            profile: takes the times of the stages.
 
         Raises:
             InvalidInputError, NotFoundError: an argument is none, or names what is not there.
@@ -279,7 +281,7 @@ class Store:
             IntegrityError: bytes of the store are damaged or gone; no wrong byte is written.
             BackendError: the storage failed; the same pull goes on from what is in place.
         """
-        where = _address(address)
+        where = parse_address(address)
         _, record = self._resolve(where)
         options = PullOptions(
             path=where.path,
@@ -287,6 +289,7 @@ class Store:
             delete=delete,
             links=links,
             dry_run=dry_run,
+            clock=profile or OFF,
         )
         if delete:
             check_apart(self.url, os.fspath(target), options.paths)
@@ -319,7 +322,7 @@ class Store:
         Raises:
             NotFoundError: there is no such folder or version; and what `push` raises.
         """
-        where = _address(address)
+        where = parse_address(address)
         if where.version != LATEST:
             self._resolve(where)
         paths = PathFilter(include, exclude)
@@ -338,7 +341,7 @@ class Store:
         Raises:
             NotFoundError: no such dataset, version or file; a folder or link stands there.
         """
-        where = _address(address)
+        where = parse_address(address)
         content = self.file_content(where)
         return io.BufferedReader(StoredFile(content, str(where)), _READ_BUFFER)
 
@@ -348,7 +351,7 @@ class Store:
         Raises:
             NotFoundError: no such dataset, version or file; a folder or link stands there.
         """
-        where = _address(address)
+        where = parse_address(address)
         _, record = self._resolve(where)
         reader = self._reader()
         return open_content(reader, reader.manifest(record.manifest_id), where)
@@ -375,7 +378,7 @@ class Store:
         Raises:
             NotFoundError: no such dataset or version.
         """
-        ref, record = self._resolve(_address(address))
+        ref, record = self._resolve(parse_address(address))
         return version_of(ref, record)
 
     def entries(self, address: str | Address) -> Iterator[Entry]:
@@ -386,7 +389,7 @@ class Store:
         Raises:
             NotFoundError: no such dataset, version or path.
         """
-        where = _address(address)
+        where = parse_address(address)
         _, record = self._resolve(where)
         reader = self._reader()
         manifest = reader.manifest(record.manifest_id)
@@ -411,7 +414,7 @@ class Store:
             NotFoundError: no such dataset or version.
             InvalidInputError: a name that no tag may have.
         """
-        where = _address(address)
+        where = parse_address(address)
         _, record = self._resolve(where)
 
         def edit(ref: Ref) -> Ref:
@@ -455,7 +458,7 @@ class Store:
         Raises:
             NotFoundError: there is none.
         """
-        name = _address(address).dataset
+        name = parse_address(address).dataset
         ref = self._refs.require(name).ref
         return inspection.dataset_stat(ref, self._reader(), self._index())
 
@@ -475,7 +478,7 @@ class Store:
         return ref, resolve(ref, address.version)
 
     def _manifest(self, address: str | Address) -> Manifest:
-        _, record = self._resolve(_address(address))
+        _, record = self._resolve(parse_address(address))
         return self._objects.get_manifest(record.manifest_id)
 
     def _index(self) -> ChunkIndex:
@@ -483,18 +486,12 @@ class Store:
         index.load_for_reading()
         return index
 
-    def _reader(self, on_fetched: inspection.Counter = lambda _: None) -> Reader:
-        return Reader(self._objects, self._index, on_fetched)
+    def _reader(
+        self, on_fetched: inspection.Counter = lambda _: None, clock: Clock = OFF
+    ) -> Reader:
+        return Reader(self._objects, self._index, on_fetched, clock)
 
     def _swap(self, dataset: str, edit: inspection.Edit) -> Ref:
         self._config.check_writable()
         layout.check_name(dataset, "dataset")
         return self._refs.swap(dataset, edit, lambda: self._objects.read_gc_state().generation)
-
-
-def _address(address: str | Address) -> Address:
-    return parse_address(address) if isinstance(address, str) else address
-
-
-def _cache_folder(folder: StrPath | None) -> str:
-    return os.fspath(folder) if folder is not None else platformdirs.user_cache_dir("chunkstore")

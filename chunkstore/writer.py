@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ from chunkstore.layout import check_name
 from chunkstore.limits import KIB, MAX_MESSAGE_LENGTH
 from chunkstore.objects import Objects
 from chunkstore.parent import ParentVersion
+from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, check_expected, check_tag, resolve, with_tag
 from chunkstore.segment_cache import SegmentCache
@@ -70,6 +72,7 @@ class PushOptions:
     skip_unreadable: bool = False
     allow_same: bool = False
     level: int = 3
+    clock: Clock = OFF
 
     def __post_init__(self) -> None:
         if len(self.message.encode()) > MAX_MESSAGE_LENGTH:
@@ -86,6 +89,12 @@ class Caches:
 
     segments: SegmentCache
     folder: str | None
+
+    @classmethod
+    def below(cls, folder: str | None, store_id: bytes) -> Caches:
+        """Return the caches of a store in the folder of all stores' caches."""
+        own = os.path.join(folder, store_id.hex()) if folder else None
+        return cls(SegmentCache(os.path.join(own, "index") if own else None), own)
 
     def states_of(self, source: Source) -> str | None:
         """Return where the file states of a source are cached, None for streams."""
@@ -218,8 +227,9 @@ class _Push:
 
     def run(self) -> PushResult | None:
         """Push; None where what the version needs was removed meanwhile."""
+        clock = self._options.clock
         self._find_parent()
-        self._load_view()
+        clock.timed("index", self._load_view)()
         states = FileStates(self._caches.states_of(self._source))
         paths = self._options.paths
         with (
@@ -233,12 +243,13 @@ class _Push:
                 dry_run=self._options.dry_run,
                 progress=self._progress,
                 whole=lambda: census.totals,
+                clock=self._options.clock,
             ) as ingest,
         ):
             try:
                 ingest.run(lambda: self._slice(ingest, states))
                 self._check_failures(ingest)
-                result = self._conclude(ingest)
+                result = clock.timed("commit", self._conclude)(ingest)
                 states.finish()
             except BaseException:
                 states.discard()
@@ -249,7 +260,8 @@ class _Push:
 
     def _slice(self, ingest: Ingest, states: FileStates) -> None:
         parent = ParentVersion(self._parent, self._reader, self._index)
-        slicer = Slicer(Chunker(self._config.chunker), parent, states, ingest.emit)
+        chunker, clock = Chunker(self._config.chunker), self._options.clock
+        slicer = Slicer(chunker, parent, states, ingest.emit, clock)
         self._source.slice(slicer, self._options.paths)
 
     def _check_failures(self, ingest: Ingest) -> None:

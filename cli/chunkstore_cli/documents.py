@@ -6,12 +6,14 @@ Ids are whole, sizes in bytes, times RFC 3339 in UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from chunkstore_cli import output
 
 if TYPE_CHECKING:
     from chunkstore.format.manifest import Entry
+    from chunkstore.profile import ProfileReport
     from chunkstore.values import PullResult, PushResult, StatusResult, Version
 
 
@@ -59,8 +61,8 @@ def entry_document(entry: Entry) -> dict[str, Any]:
     }
 
 
-def push_summary(result: PushResult) -> dict[str, Any]:
-    """Return the last line of a push."""
+def push_summary(result: PushResult, report: ProfileReport | None) -> dict[str, Any]:
+    """Return the last line of a push, with the report where it was profiled."""
     stats = result.stats
     return {
         "type": "summary",
@@ -75,11 +77,12 @@ def push_summary(result: PushResult) -> dict[str, Any]:
         "stored_bytes": stats.stored_bytes,
         "sent_bytes": stats.sent_bytes,
         "seconds": round(stats.seconds, 3),
+        **_profile(report),
     }
 
 
-def pull_summary(result: PullResult) -> dict[str, Any]:
-    """Return the last line of a pull."""
+def pull_summary(result: PullResult, report: ProfileReport | None) -> dict[str, Any]:
+    """Return the last line of a pull, with the report where it was profiled."""
     stats = result.stats
     return {
         "type": "summary",
@@ -93,7 +96,21 @@ def pull_summary(result: PullResult) -> dict[str, Any]:
         "written_bytes": stats.written_bytes,
         "deleted": stats.deleted,
         "seconds": round(stats.seconds, 3),
+        **_profile(report),
     }
+
+
+def _profile(report: ProfileReport | None) -> dict[str, Any]:
+    return {"profile": _rounded(asdict(report))} if report else {}
+
+
+def _rounded(value: Any) -> Any:
+    """Return a document with its seconds and shares rounded to what means anything."""
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_rounded(each) for each in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def status_summary(dataset: str, result: StatusResult) -> dict[str, Any]:

@@ -177,6 +177,13 @@ def dry_run(function: Decorated) -> Decorated:
     )
 
 
+def profile(function: Decorated) -> Decorated:
+    """Give a verb --profile."""
+    return click.option(
+        "--profile", is_flag=True, help="Say at the end where the time went, stage by stage."
+    )(function)
+
+
 def yes(function: Decorated) -> Decorated:
     """Give a verb --yes."""
     return click.option("--yes", is_flag=True, help="Do not ask.")(function)

@@ -101,15 +101,20 @@ def table(
     headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()
 ) -> None:
     """Print aligned columns; those numbered in `right` are aligned to the right."""
-    lines = [tuple(headers), *(tuple(map(printable, row)) for row in rows)]
-    widths = [max(len(row[column]) for row in lines) for column in range(len(headers))]
+    for text in _aligned([headers, *rows], right):
+        line(text)
+
+
+def _aligned(rows: Iterable[Sequence[str]], right: Iterable[int]) -> Iterator[str]:
+    lines = [tuple(map(printable, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     flush_right = set(right)
     for row in lines:
         cells = (
             cell.rjust(width) if column in flush_right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        line("  ".join(cells).rstrip())
+        yield "  ".join(cells).rstrip()
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:
@@ -211,6 +216,12 @@ def notes(text: str) -> None:
     """Print lines that are not data."""
     for each in text.splitlines():
         note(each)
+
+
+def note_table(rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
+    """Print aligned columns that are not data; those numbered in `right` are flush right."""
+    for text in _aligned(rows, right):
+        note(text)
 
 
 def hint(text: str | None) -> None:

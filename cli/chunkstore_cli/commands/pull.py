@@ -13,7 +13,8 @@ from chunkstore_cli import output
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import pull_summary
 from chunkstore_cli.exit_codes import Status
-from chunkstore_cli.options import dry_run, path_filters, verb, yes
+from chunkstore_cli.options import dry_run, path_filters, profile, verb, yes
+from chunkstore_cli.profiling import Profiling
 from chunkstore_cli.progress import PULL, watching
 from chunkstore_cli.questions import confirm
 from chunkstore_cli.session import Session
@@ -47,6 +48,7 @@ _WOULD = ("would fetch", "reuse", "write", "remove")
     help="Which symbolic links to make: none, those that stay inside the target, or all.",
 )
 @dry_run
+@profile
 @yes
 def pull(
     session: Session,
@@ -57,6 +59,7 @@ def pull(
     exclude: tuple[str, ...],
     links: LinkPolicy,
     dry_run: bool,
+    profile: bool,
     yes: bool,
 ) -> Status | None:
     """Restore ADDRESS, which is NAME[@VERSION][:PATH], into the folder TARGET.
@@ -71,7 +74,8 @@ def pull(
     """
     where = parse_address(address)
     folder = target or f"./{(where.path or where.dataset).rpartition('/')[2]}"
-    with session.open_store() as store:
+    profiling = Profiling(session.common, wanted=profile)
+    with profiling, session.open_store() as store:
         if delete and not dry_run and not _is_related(store, where, folder):
             confirm(
                 f"{folder} has nothing of {where}; remove all of its files that are not in it?",
@@ -88,9 +92,10 @@ def pull(
                 links=links,
                 dry_run=dry_run,
                 progress=watch,
+                profile=profiling.profile,
             )
     if session.common.json:
-        output.json_line(pull_summary(result))
+        output.json_line(pull_summary(result, profiling.report))
     elif session.common.quiet:
         output.line(result.manifest_id.hex())
     else:

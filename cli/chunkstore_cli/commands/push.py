@@ -12,7 +12,8 @@ from chunkstore.errors import InvalidInputError, NotFoundError
 from chunkstore_cli import output
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import push_summary
-from chunkstore_cli.options import dry_run, path_filters, verb
+from chunkstore_cli.options import dry_run, path_filters, profile, verb
+from chunkstore_cli.profiling import Profiling
 from chunkstore_cli.progress import PUSH, watching
 from chunkstore_cli.session import Session
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     metavar="1-19",
     help="Of zstd: higher is smaller and slower.",
 )
+@profile
 def push(
     session: Session,
     source: str,
@@ -66,6 +68,7 @@ def push(
     skip_unreadable: bool,
     allow_same: bool,
     level: int,
+    profile: bool,
 ) -> None:
     """Store SOURCE, a folder, a file or - for stdin, as the next version of DATASET.
 
@@ -77,7 +80,9 @@ def push(
     ends with status 3.
     """
     _check(source, dataset)
+    profiling = Profiling(session.common, wanted=profile)
     with (
+        profiling,
         session.open_store() as store,
         watching(session.common, PUSH, items=dry_run) as watch,
     ):
@@ -95,9 +100,10 @@ def push(
             allow_same=allow_same,
             level=level,
             progress=watch,
+            profile=profiling.profile,
         )
     if session.common.json:
-        output.json_line(push_summary(result))
+        output.json_line(push_summary(result, profiling.report))
     elif session.common.quiet:
         if result.manifest_id:
             output.line(result.manifest_id.hex())
