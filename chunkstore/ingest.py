@@ -391,9 +391,6 @@ class _StoppedError(Exception):
 def _hash(batch: Batch) -> list[ChunkId]:
     """Return the ids of the batch's chunks; hash its files that are whole in it."""
     for step in batch.steps:
-        if isinstance(step, Piece) and step.first and step.last:
-            hasher = blake3()
-            for chunk in batch.chunks[step.start : step.end]:
-                hasher.update(chunk)
-            step.file.file_hash = FileHash(hasher.digest())
+        if isinstance(step, Piece) and step.whole is not None:
+            step.file.file_hash = FileHash(blake3(step.whole).digest())
     return chunk_ids(ChunkKind.DATA, batch.chunks)

@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from chunkstore.compression import compress_frame, decompress_frame
+from chunkstore.compression import FrameCompressor, decompress_frame
 from chunkstore.errors import IntegrityError
 from chunkstore.format.config import Config
 from chunkstore.format.index import IndexedPack
@@ -79,9 +79,9 @@ class Packer:
         self._frames_ahead = frames_ahead
         self._packs_ahead = packs_ahead
         self._on_sent = on_sent
-        compress = clock.timed("compress", compress_frame, lambda _, raw, *_more: len(raw))
+        compress = clock.timed("compress", FrameCompressor(level).compress, lambda _, raw: len(raw))
         check = clock.timed("check", _check_frame, lambda _, frame, *_more: frame.size)
-        self._store = clock.timed("join", functools.partial(_store_frame, level, compress, check))
+        self._store = clock.timed("join", functools.partial(_store_frame, compress, check))
         self._send = clock.timed("seal", self._upload)
         put, size = objects.put_pack, lambda _, _pack, data: sum(map(len, data))
         self._put = clock.timed("upload", put, size)
@@ -221,14 +221,13 @@ class Packer:
 
 
 def _store_frame(
-    level: int,
-    compress: Callable[[bytes, int], tuple[Codec, bytes]],
+    compress: Callable[[bytes], tuple[Codec, bytes]],
     check: Callable[[_OpenFrame, Codec, bytes], None],
     frame: _OpenFrame,
 ) -> tuple[Frame, bytes]:
     """Compress a frame and prove that it can be read again before anybody relies on it."""
     joined, frame.pieces = b"".join(frame.pieces), []
-    codec, data = compress(joined, level)
+    codec, data = compress(joined)
     check(frame, codec, data)
     return Frame(len(data), codec, len(joined), frame.ids, frame.sizes, frame.kinds), data
 

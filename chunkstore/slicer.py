@@ -64,6 +64,7 @@ class Piece:
         end: number after its last chunk.
         first: the file begins here; what was seen of it before is void.
         last: the file ends here.
+        whole: the bytes of a file that both begins and ends here, which is yet to be hashed.
     """
 
     file: SourceFile
@@ -71,6 +72,7 @@ class Piece:
     end: int
     first: bool
     last: bool
+    whole: memoryview | None
 
 
 @dataclass(slots=True)
@@ -286,7 +288,8 @@ class Slicer:
             batch.chunks.append(data[at : at + size])
             at += size
         batch.size += at
-        self._step(Piece(file, start, len(batch.chunks), first, last))
+        whole = data if first and last else None
+        self._step(Piece(file, start, len(batch.chunks), first, last, whole))
 
 
 def _reason(error: OSError) -> str:

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkstore import limits
-from chunkstore.compression import DEFAULT_LEVEL, MAX_LEVEL, compress_frame, decompress_frame
+from chunkstore.compression import (
+    DEFAULT_LEVEL,
+    MAX_LEVEL,
+    FrameCompressor,
+    compress_frame,
+    decompress_frame,
+)
 from chunkstore.errors import CorruptObjectError
 from chunkstore.format.pack import Codec
 from chunkstore.testing.trees import random_bytes, text_bytes
@@ -100,6 +106,52 @@ def test_every_level_keeps_the_limits_that_readers_hold_it_to(level: int) -> Non
     assert decompress_frame(Codec.ZSTD, stored, limits.MAX_FRAME_SIZE, "tested") == bytes(
         limits.MAX_FRAME_SIZE
     )
+
+
+def rows(frames: int) -> list[bytes]:
+    """Return frames of rows of numbers."""
+    source = random.Random(3)
+    line = "{},{},{:.6f},north\n".format
+    return [
+        "".join(
+            line(number, source.randrange(10**6), source.random()) for number in range(20_000)
+        ).encode()
+        for _ in range(frames)
+    ]
+
+
+def test_numbers_take_less_than_at_any_one_level() -> None:
+    """Each frame comes back, and all take less than at the default level."""
+    compressor = FrameCompressor()
+    frames = rows(20)
+    stored = 0
+    for raw in frames:
+        codec, data = compressor.compress(raw)
+        assert decompress_frame(codec, data, len(raw), "tested") == raw
+        stored += len(data)
+    assert stored < 0.97 * sum(len(compress_frame(raw)[1]) for raw in frames)
+
+
+@given(st.lists(st.sampled_from(["text", "rows", "random"]), min_size=1, max_size=40))
+@settings(max_examples=10)
+def test_no_order_of_frames_takes_much_more(kinds: list[str]) -> None:
+    """A wrong guess is over after 16 frames, and costs little."""
+    made = {"text": text_bytes(300_000, 1), "rows": rows(1)[0], "random": random_bytes(300_000, 1)}
+    compressor = FrameCompressor()
+    stored = 0
+    for kind in kinds:
+        codec, data = compressor.compress(made[kind])
+        assert decompress_frame(codec, data, len(made[kind]), "tested") == made[kind]
+        stored += len(data)
+    assert stored < 1.2 * sum(len(compress_frame(made[kind])[1]) for kind in kinds)
+
+
+@pytest.mark.parametrize("level", [1, 9])
+def test_a_chosen_level_is_kept(level: int) -> None:
+    """Who asks for a level gets it for every frame."""
+    compressor = FrameCompressor(level)
+    for raw in rows(3):
+        assert compressor.compress(raw) == compress_frame(raw, level)
 
 
 def test_the_default_level_is_the_documented_one() -> None:
