@@ -1,8 +1,8 @@
 """The moving parts of one push: batches are hashed, looked up, packed and paged, in order.
 
-A slicer thread reads and cuts; a pool hashes batches and compresses frames; a pool uploads packs;
-the caller's thread takes the batches in order, asks the index which chunks are new, and hands
-those to the packer. All queues are bounded, so memory does not grow with the data. Neighbours:
+The caller's thread reads and cuts, takes the batches in order once a pool has hashed them, asks the
+index which chunks are new, and hands those to the packer; the pool compresses frames too, another
+one uploads packs. What is on its way is bounded, so memory does not grow with the data. Neighbours:
 `writer` decides what is pushed and commits; `slicer`, `packer` and `pager` do the work.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -31,7 +31,7 @@ from chunkstore.ids import ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
 from chunkstore.objects import Objects
 from chunkstore.packer import Packer
 from chunkstore.pager import Pager
-from chunkstore.profile import OFF, WAIT, Clock
+from chunkstore.profile import OFF, Clock
 from chunkstore.slicer import Batch, Gone, Piece, Ready, SourceFile, Step
 from chunkstore.walk import LeftOut
 
@@ -94,14 +94,13 @@ class Ingest:
         workers = max(2, os.cpu_count() or 2)
         self._workers = ThreadPoolExecutor(workers, "chunkstore-work")
         self._uploaders = ThreadPoolExecutor(_UPLOADERS, "chunkstore-upload")
-        self._queue: queue.Queue[Hashed | BaseException | None] = queue.Queue(workers + 1)
-        self._stopped = threading.Event()
+        self._hashing: deque[Hashed] = deque()
+        self._batches_ahead = workers + 1
         self._clock = clock
         self._hash = clock.timed("hash", _hash, lambda _, batch: batch.size)
         self._find = clock.timed("look up", index.find)
         self._publish = clock.timed("index", index.publish)
-        self._wait_to_emit = clock.timed(WAIT, self._queue.put)
-        self._wait_for_batch = clock.timed(WAIT, self._queue.get)
+        self._take_timed = clock.timed("take in", self._take)
         self._sent_lock = threading.Lock()
 
         def packer(pack_class: PackClass) -> Packer:
@@ -133,59 +132,35 @@ class Ingest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._uploaders.shutdown(wait=True, cancel_futures=True)
 
-    # the slicer's side
-
     def emit(self, batch: Batch) -> None:
-        """Take a batch from the slicer's thread; blocks while enough are waiting."""
-        self._offer((batch, self._workers.submit(self._hash, batch)))
-
-    def _offer(self, item: Hashed | BaseException | None) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._wait_to_emit(item, timeout=0.2)
-            except queue.Full:
-                continue
-            return
-        raise _StoppedError
-
-    def _batches(self, produce: Callable[[], None]) -> Iterator[Hashed]:
-        """Run `produce` in a thread and yield what it emits; raise what it raises."""
-
-        def run() -> None:
-            end: BaseException | None = None
-            try:
-                produce()
-            except _StoppedError:
-                return
-            except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
-                end = error
-            try:
-                self._offer(end)
-            except _StoppedError:
-                return
-
-        thread = threading.Thread(target=run, name="chunkstore-slicer", daemon=True)
-        thread.start()
-        while (item := self._wait_for_batch()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-        thread.join()
-
-    # the caller's side
+        """Take a batch from the slicer, and take in those before it that are due."""
+        self._hashing.append((batch, self._workers.submit(self._hash, batch)))
+        try:
+            while len(self._hashing) > self._batches_ahead or (
+                self._hashing and self._hashing[0][1].done()
+            ):
+                self._take_next()
+        except OSError as error:
+            raise _TakingError(error) from error
 
     def run(self, produce: Callable[[], None]) -> None:
         """Take in everything that `produce` emits; nothing is committed."""
-        take = self._clock.timed("take in", self._take)
-        for batch, hashed in self._batches(self._clock.timed("walk", produce)):
-            take(batch, self._clock.wait(hashed))
-            self._index_durable()
-            self._tell()
+        try:
+            self._clock.timed("walk", produce)()
+        except _TakingError as error:
+            raise error.reason from None
+        while self._hashing:
+            self._take_next()
         self._pager.finish()
+
+    def _take_next(self) -> None:
+        batch, hashed = self._hashing.popleft()
+        self._take_timed(batch, self._clock.wait(hashed))
+        self._index_durable()
+        self._tell()
 
     @property
     def pager(self) -> Pager:
@@ -384,8 +359,12 @@ class Ingest:
         )
 
 
-class _StoppedError(Exception):
-    """The push ended; the slicer has nobody to emit to."""
+class _TakingError(Exception):
+    """What failed is no file that the slicer was reading, as an OSError would mean to it."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _hash(batch: Batch) -> list[ChunkId]:

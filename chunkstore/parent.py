@@ -1,7 +1,6 @@
 """The version before, read beside the walk: what stood at each path, and is it still stored.
 
-Runs in the slicer's thread. Neighbours: `reader` gives the pages, `chunk_index` says which
-chunks the store has.
+Neighbours: `reader` gives the pages, `chunk_index` says which chunks the store has.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Files in, batches of chunks out: reads the user's files and cuts them.
 
-Runs in a thread of its own, a few batches ahead of the writer. Files that have not changed since
-the parent version are not read: their entries are taken over, provided that the index still
-has their chunks. Neighbours: `walk` finds the files, `filestate` says which have changed,
-`parent` has the version before, `writer` takes the batches.
+Files that have not changed since the parent version are not read: their entries are taken over,
+provided that the index still has their chunks. Neighbours: `walk` finds the files, `filestate`
+says which have changed, `parent` has the version before, `writer` takes the batches.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ def main() -> NoReturn:
     """Run the command line of this process."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until `catch_signals`: nothing has begun
     _fill_closed_streams()
+    # Its threads would spin for 0.1 s of CPU when numpy is imported, which only looks numbers up.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import io
 
     from chunkstore_cli.boundary import run

@@ -26,7 +26,7 @@ def test_a_push(tmp_path: Path) -> None:
     assert bytes_of(report, "read") == pushed.stats.size
     data = bytes_of(report, "compress")
     assert data == bytes_of(report, "check") >= pushed.stats.new_bytes  # and pages
-    assert {"caller", "slicer", "work", "upload"} == {group.group for group in report.groups}
+    assert {"caller", "work", "upload"} == {group.group for group in report.groups}
     assert all(0 <= group.busy <= 1 for group in report.groups)
 
 
