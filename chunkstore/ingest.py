@@ -298,7 +298,7 @@ class Ingest:
             self._leave_out(step)
 
     def _add(self, entry: Entry, before: Entry | None, places: set[int] | frozenset[int]) -> None:
-        if before is not None and entry.same_content(before):
+        if before is not None and (entry is before or entry.same_content(before)):
             entry = before  # its mtime too: a fresh check-out or `touch` makes no new pages
         else:
             self.totals.new_files += 1
