@@ -4,7 +4,7 @@ BIN := .venv/bin
 MINIO := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 WORKERS ?= 3
 
-.PHONY: help venv demo test check lint large servers bench-requests bench-push clean
+.PHONY: help venv demo test check lint large servers bench-requests bench bench-full bench-peers clean
 
 help:
 	@echo "make demo     see a real tree pushed, edited, pushed again, pulled and compared"
@@ -13,7 +13,9 @@ help:
 	@echo "make servers  install the servers that the tests talk to; MinIO needs Go"
 	@echo "make large    files of 2 and 20 GB in and out, memory measured; takes long"
 	@echo "make bench-requests  requests of a small push and a cold read, by the size of the store"
-	@echo "make bench-push      the first push of a real tree of 2 GB, beside restic"
+	@echo "make bench           chunkstore beside the tools that are installed, a sample of minutes"
+	@echo "make bench-full      the same on gigabytes of each kind of data"
+	@echo "make bench-peers     install restic, rustic, borg and hf-xet into .peers for it"
 	@echo "make venv     .venv with everything, so that .venv/bin/chunkstore runs"
 
 venv: .venv/installed
@@ -49,8 +51,18 @@ servers: venv
 bench-requests: venv
 	$(BIN)/python -m bench.bench_requests
 
-bench-push: venv
-	$(BIN)/python -m bench.bench_push
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+bench: .venv/bench
+	$(BIN)/python -m bench.run --scale sample
+
+bench-full: .venv/bench
+	$(BIN)/python -m bench.run --scale full
+
+bench-peers:
+	PYTHON=$(PYTHON) bench/install_peers.sh
 
 clean:
-	rm -rf .venv .servers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .servers .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
