@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.results import STEPS, Results
+from bench.results import STEPS, Results, Spread, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,18 +22,14 @@ def draw(results: Results, path: Path) -> None:
     figure = Figure(figsize=(11, 7.2), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.15))
     tools = results.tools("packages")
-    for axes, (step, title) in zip(
-        upper.subplots(1, len(STEPS) + 1, sharey=True),
-        [*STEPS.items(), ("", "stored")],
-        strict=True,
-    ):
-        if step:
-            _seconds(axes, results, tools, step)
-            axes.set_title(f"{title}, s", fontsize=10)
-        else:
-            totals = [sum(results.stored("packages", tool)) / 1e6 for tool in tools]
-            _bars(axes, tools, totals)
-            axes.set_title("stored, MB", fontsize=10)
+    panels = upper.subplots(1, len(STEPS) + 1, sharey=True)
+    for axes, (step, title) in zip(panels, STEPS.items(), strict=False):
+        _bars(axes, tools, [results.seconds("packages", tool, step) for tool in tools])
+        axes.set_title(f"{title}, s", fontsize=10)
+    stored = [spread([sum(results.stored("packages", tool)) / 1e6]) for tool in tools]
+    _bars(panels[-1], tools, stored)
+    panels[-1].set_title("stored, MB", fontsize=10)
+    panels[-1].invert_yaxis()  # of all, as they share it
     upper.suptitle(
         "Packages: seconds (line: least to most) and bytes of both versions", fontsize=11
     )
@@ -45,31 +41,31 @@ def _colour(tool: str) -> str:
     return {"chunkstore": OURS, "cp -r": NO_STORE}.get(tool, OTHERS)
 
 
-def _bars(axes: Axes, tools: list[str], values: list[float | None]) -> None:
-    known = [value or 0 for value in values]
-    bars = axes.barh(tools, known, color=[_colour(tool) for tool in tools], height=0.7)
-    texts = [
-        "" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
-        for value in values
-    ]
-    axes.bar_label(bars, texts, padding=3, fontsize=8)
-    axes.set_xlim(0, max(known, default=1) * 1.3 or 1)
-    axes.invert_yaxis() if not axes.yaxis_inverted() else None
+def _bars(axes: Axes, tools: list[str], spreads: list[Spread | None]) -> None:
+    """Draw a bar for each median, a line over the range, the figure right of both."""
+    medians = [0.0 if one is None else one.median for one in spreads]
+    axes.barh(tools, medians, color=[_colour(tool) for tool in tools], height=0.7)
+    for at, one in enumerate(spreads):
+        if one is not None:
+            axes.plot([one.least, one.most], [at, at], color="#222", linewidth=1)
+            text = f"{one.median:,.2f}" if one.median < 10 else f"{one.median:,.0f}"
+            axes.annotate(
+                text,
+                (one.most, at),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+    most = max((one.most for one in spreads if one is not None), default=1)
+    axes.set_xlim(0, most * 1.35)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
-def _seconds(axes: Axes, results: Results, tools: list[str], step: str) -> None:
-    spreads = [results.seconds("packages", tool, step) for tool in tools]
-    _bars(axes, tools, [None if spread is None else spread.median for spread in spreads])
-    for at, spread in enumerate(spreads):
-        if spread is not None:
-            axes.plot([spread.least, spread.most], [at, at], color="#222", linewidth=1)
-
-
 def _added(axes: Axes, results: Results) -> None:
     """Draw what version 2 added to the store, for each workload and tool, on a log scale."""
-    names = [name for name in results.sizes if results.tools(name)]
+    names = results.measured()
     tools = [tool for tool in results.tools("packages") if tool != "cp -r"]
     width = 0.8 / len(tools)
     shades = [OURS, "#1f4e6b", "#3a78a1", "#7aa6c2", "#a9c6d8", "#8a8a8a", "#c4c4c4"]

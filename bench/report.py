@@ -26,11 +26,7 @@ Cells: TypeAlias = dict[str, float | None]
 
 def tables(results: Results) -> str:
     """Return a section for each workload that was measured."""
-    return "\n".join(_section(results, name) for name in _measured(results))
-
-
-def _measured(results: Results) -> list[str]:
-    return [workload.name for workload in WORKLOADS if results.tools(workload.name)]
+    return "\n".join(_section(results, name) for name in results.measured())
 
 
 def _section(results: Results, name: str) -> str:
@@ -169,7 +165,7 @@ def conditions(results: Results) -> str:
     machine = results.machine
     times = sorted(run.at for run in results.runs)
     rounds = sorted(
-        {len(results.of(name, t)) for name in _measured(results) for t in results.tools(name)}
+        {len(results.of(name, t)) for name in results.measured() for t in results.tools(name)}
     )
     counted = " to ".join(map(str, sorted({rounds[0], rounds[-1]})))
     return "\n".join(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.measure import Cost
+from bench.workloads import WORKLOADS
 
 STEPS: Final = {
     "first": "first push",
@@ -76,6 +77,10 @@ class Results:
         """Return the runs of a tool on a workload."""
         return [run for run in self.runs if (run.workload, run.tool) == (workload, tool)]
 
+    def measured(self) -> list[str]:
+        """Return the workloads that were measured, in the order of the table."""
+        return [workload.name for workload in WORKLOADS if self.tools(workload.name)]
+
     def tools(self, workload: str) -> list[str]:
         """Return the tools that a workload was measured with, in the order of their first run."""
         return list(dict.fromkeys(run.tool for run in self.runs if run.workload == workload))
@@ -133,9 +138,11 @@ def load(path: Path, scale: str) -> Results:
         )
         for run in document["runs"]
     ]
-    return Results(
-        scale, here, document["sizes"], runs, document["kernels"]
-    )  # failures are tried again
+    sizes = {
+        name: [(files, size) for files, size in both] for name, both in document["sizes"].items()
+    }
+    # what failed is not taken over: it is tried again
+    return Results(scale, here, sizes, runs, document["kernels"])
 
 
 def machine() -> dict[str, str]:

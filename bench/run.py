@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import fcntl
 import json
 import shutil
 import subprocess
@@ -28,6 +29,15 @@ from bench.measure import Cost, digest_of, measure, size_of
 from bench.peers import ROOT, TOOLS, Tool
 from bench.results import Results, Run, load
 from bench.workloads import DATA, EXTRA, SCALES, WORKLOADS, Workload, data_of
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other bench runs at this scale: it would use the same data and results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
@@ -167,11 +177,11 @@ def line(run: Run) -> str:
 
 
 def main() -> int:
-    """Run what was asked for and print the tables; publish them where that was asked for."""
+    """Read the options; return 0 if all tools got through."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     usual = [workload.name for workload in WORKLOADS if workload.name not in EXTRA]
     parser.add_argument("--scale", choices=SCALES, default="sample")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="0: show what was measured")
     names = [workload.name for workload in WORKLOADS]
     parser.add_argument("--workload", nargs="+", choices=names, default=usual, metavar="NAME")
     tool_names = [tool.name for tool in TOOLS]
@@ -180,8 +190,13 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help="write it into docs and README.md")
     chosen = parser.parse_args()
 
+    with alone(DATA / chosen.scale):
+        return bench(chosen)
+
+
+def bench(chosen: argparse.Namespace) -> int:
+    """Do what the options say."""
     path = DATA / chosen.scale / "results.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     if chosen.fresh:
         path.unlink(missing_ok=True)
     results = load(path, chosen.scale)
@@ -191,15 +206,15 @@ def main() -> int:
         if version is None:
             print(f"{tool.name} is not installed: left out")
             continue
-        results.forget_other_versions(tool.name, version)
+        if chosen.rounds:  # with none, what is there is shown as it is
+            results.forget_other_versions(tool.name, version)
         if tool.name in chosen.tool:
             tools.append((tool, version))
-    bench = Bench(results, path, DATA / chosen.scale / "work")
+    runner = Bench(results, path, DATA / chosen.scale / "work")
     for workload in WORKLOADS:
-        if workload.name in chosen.workload:
+        if workload.name in chosen.workload and chosen.rounds:
             started = time.monotonic()
-            root = data_of(workload, chosen.scale)
-            bench.workload(workload, root, tools, chosen.rounds)
+            runner.workload(workload, data_of(workload, chosen.scale), tools, chosen.rounds)
             print(f"{workload.name}: {time.monotonic() - started:.0f} s\n", flush=True)
     print(report.tables(results))
     if chosen.publish:
