@@ -10,11 +10,13 @@ of docs/design/consistency.md. Neighbours: `restore` and `stream` above, `chunk_
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Generic, NoReturn, TypeVar
+from typing import Final, Generic, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -52,6 +54,10 @@ class FrameRead:
     size: int
     codec: int
     rows: tuple[tuple[int, int, int], ...]  # (row, offset in the raw frame, size)
+
+
+RawFrame: TypeAlias = tuple[memoryview, tuple[tuple[int, int, int], ...]]
+"""Bytes of a raw frame, and (row, offset in it, size) of each verified chunk that is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +194,15 @@ class Reader:
 
     # chunks
 
-    def plan(self, wanted: Wanted) -> list[Span]:
+    def plan(self, wanted: Wanted, *, ahead: int = 1) -> list[Span]:
         """Return the spans that hold the chunks, in the order of packs and offsets.
+
+        Directories of packs are fetched `ahead` at a time: who wants many chunks will need them.
 
         Raises:
             MissingObjectError: a chunk that no pack of the store has.
         """
-        packs, places = self._by_hints(wanted)
+        packs, places = self._by_hints(wanted, ahead)
         lost = np.flatnonzero(places.packs == ABSENT)
         if not len(lost):
             return _spans(packs, places, np.arange(len(places.packs)))
@@ -204,7 +212,13 @@ class Reader:
     def read(
         self, span: Span, wanted: Wanted, *, keep: bool = False
     ) -> Iterator[tuple[int, memoryview]]:
-        """Yield (row, verified bytes) of the chunks in a span.
+        """Yield (row, verified bytes) of the chunks in a span; see `frames`."""
+        for raw, rows in self.frames(span, wanted, keep=keep):
+            for row, at, size in rows:
+                yield row, raw[at : at + size]
+
+    def frames(self, span: Span, wanted: Wanted, *, keep: bool = False) -> Iterator[RawFrame]:
+        """Fetch a span; the iterator decompresses and verifies it, frame by frame.
 
         Where the span is gone or damaged, other copies of its chunks are tried. Frames of which
         only a part is wanted are kept for a while, with `keep` all are: what comes next often
@@ -213,18 +227,24 @@ class Reader:
         Raises:
             MissingObjectError, CorruptObjectError: no good copy is left.
         """
-        frames = list(span.frames)
-        while frames and (kept := self._kept(frames[0], span, wanted)) is not None:
-            yield from kept
+        frames, kept = list(span.frames), []
+        while frames and (found := self._kept(frames[0], span, wanted)) is not None:
+            kept.append(found)
             del frames[0]
         if not frames:
-            return
+            return iter(kept)
         span = Span(span.pack, tuple(frames))
         try:
             stored = self._fetch(span)
         except IntegrityError as error:
-            yield from self._read_elsewhere(span.frames, wanted, span.pack, error)
-            return
+            return itertools.chain(
+                kept, self._read_elsewhere(span.frames, wanted, span.pack, error)
+            )
+        return itertools.chain(kept, self._opened(span, stored, wanted, keep=keep))
+
+    def _opened(
+        self, span: Span, stored: memoryview, wanted: Wanted, *, keep: bool
+    ) -> Iterator[RawFrame]:
         for frame in span.frames:
             at = frame.offset - span.start
             where = _where(span, frame)
@@ -232,18 +252,16 @@ class Reader:
                 raw = self._decompress(
                     frame.codec, stored[at : at + frame.length], frame.size, where
                 )
-                chunks = self._verify(memoryview(raw), frame, span, wanted)
+                found = self._verify(memoryview(raw), frame, span, wanted)
             except CorruptObjectError as error:
                 yield from self._read_elsewhere((frame,), wanted, span.pack, error)
                 continue
             if keep or sum(size for _, _, size in frame.rows) < frame.size:
                 self._frames.put((span.pack.pack_id, frame.offset), raw, len(raw))
-            yield from chunks
+            yield found
 
-    def _kept(
-        self, frame: FrameRead, span: Span, wanted: Wanted
-    ) -> list[tuple[int, memoryview]] | None:
-        """Return the wanted chunks of a frame that was kept, None where it must be fetched."""
+    def _kept(self, frame: FrameRead, span: Span, wanted: Wanted) -> RawFrame | None:
+        """Return a frame that was kept, None where it must be fetched."""
         raw = self._frames.get((span.pack.pack_id, frame.offset))
         if raw is not None:
             with contextlib.suppress(CorruptObjectError):  # read again, then elsewhere
@@ -255,15 +273,12 @@ class Reader:
         self._on_fetched(len(stored))
         return memoryview(stored)
 
-    def _verified(
-        self, raw: memoryview, frame: FrameRead, span: Span, wanted: Wanted
-    ) -> list[tuple[int, memoryview]]:
-        """Return (row, bytes) of the wanted chunks of a raw frame, once all have their ids."""
-        chunks = [(row, raw[offset : offset + size]) for row, offset, size in frame.rows]
-        for row, data in chunks:
-            if chunk_id(wanted.kind, data) != wanted.id(row):
+    def _verified(self, raw: memoryview, frame: FrameRead, span: Span, wanted: Wanted) -> RawFrame:
+        """Return a raw frame once all chunks that are wanted from it have their ids."""
+        for row, offset, size in frame.rows:
+            if chunk_id(wanted.kind, raw[offset : offset + size]) != wanted.id(row):
                 corrupt(f"chunk {wanted.id(row).hex()} does not have its id", _where(span, frame))
-        return chunks
+        return raw, frame.rows
 
     def _read_elsewhere(
         self,
@@ -271,7 +286,7 @@ class Reader:
         wanted: Wanted,
         bad: PackHint,
         error: IntegrityError,
-    ) -> Iterator[tuple[int, memoryview]]:
+    ) -> Iterator[RawFrame]:
         rows = np.array([row for frame in frames for row, _, _ in frame.rows])
         without = wanted.without if isinstance(wanted, _Retried) else frozenset()
         again = _Retried(wanted.kind, wanted.ids, (), without | {bad.pack_id})
@@ -280,20 +295,23 @@ class Reader:
         except IntegrityError:  # no other copy, or an index that cannot say where one is
             raise error from None
         for span in spans:
-            yield from self.read(span, again)
+            yield from self.frames(span, again)
 
     # places
 
-    def _by_hints(self, wanted: Wanted) -> tuple[list[PackHint], Places]:
+    def _by_hints(self, wanted: Wanted, ahead: int) -> tuple[list[PackHint], Places]:
         """Return where the chunks lie as far as the directories of the hinted packs say."""
         ids = np.frombuffer(wanted.ids, f"S{ID_SIZE}")
         columns = np.full((7, len(ids)), ABSENT, np.int64)
         packs: list[PackHint] = []
-        for hint in wanted.hints:
+        for number, hint in enumerate(wanted.hints):
             todo = np.flatnonzero(columns[0] == ABSENT)
             if not len(todo):
                 break
-            opened = self._directory(hint)
+            opened = self._directories.get(hint.pack_id)
+            if opened is None and ahead > 1:
+                self._fetch_directories(wanted.hints[number : number + ahead])
+            opened = opened or self._directory(hint)
             if opened is None:
                 continue
             directory, order = opened
@@ -312,6 +330,13 @@ class Reader:
             columns[6][todo] = directory.sizes[at]
             packs.append(hint)
         return packs, Places(*columns)
+
+    def _fetch_directories(self, hints: Sequence[PackHint]) -> None:
+        """Fetch those directories that are not known yet side by side."""
+        new = [hint for hint in hints if self._directories.get(hint.pack_id) is None]
+        if len(new) > 1:
+            with ThreadPoolExecutor(len(new), "chunkstore-directories") as pool:
+                list(pool.map(self._directory, new))
 
     def _directory(self, hint: PackHint) -> tuple[PackDirectory, np.ndarray] | None:
         """Return a pack's directory and the order of its ids; None where it is of no use."""

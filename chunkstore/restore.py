@@ -31,11 +31,13 @@ from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.restored_file import RestoredFile
 from chunkstore.seeds import SeedFile, has_content, open_seed, rows_in_place
+from chunkstore.small_file import SmallFile
 from chunkstore.target import (
     AbsentError,
     ObstacleError,
     Target,
     link_leads_out,
+    part_name,
     superfluous,
 )
 from chunkstore.values import PullStats
@@ -246,6 +248,8 @@ class Restore:
     def _file(self, entry: Entry, hints: Sequence[PackHint]) -> None:
         place = self._place(entry)
         above, _, name = place.rpartition("/")
+        if self._target and not self._options.dry_run and self._small(entry, above, name, hints):
+            return
         file = RestoredFile(entry, name, self._target, dry_run=self._options.dry_run)
         seed: int | None = None
         if self._target:
@@ -273,6 +277,23 @@ class Restore:
             if seed is not None:
                 os.close(seed)
 
+    def _small(self, entry: Entry, above: str, name: str, hints: Sequence[PackHint]) -> bool:
+        """Restore a file of at most one chunk of which the target has nothing; else False."""
+        blob = entry.blob
+        if self._target is None or blob.depth or blob.count > 1 or blob.size != entry.size:
+            return False
+        folder = self._target.folder(above)
+        if not folder.fresh and (
+            self._target.status(folder, name) or self._target.status(folder, part_name(name))
+        ):
+            return False
+        file = SmallFile(entry, name, folder, self._target, self._complete)
+        if blob.count:
+            self._fetcher.want_small(file, hints)
+        else:
+            file.write(b"", 0)
+        return True
+
     def _gather(self, file: RestoredFile, hints: Sequence[PackHint], seed: int | None) -> None:
         """Find which chunks of a file are missing and have them fetched."""
         file.on_complete = self._complete
@@ -293,6 +314,7 @@ class Restore:
                     if file.write_checked(data, starts[row], _id(blob, row)):
                         have.add(row)
             self._reused += sum(sizes[row] for row in have)
+            file.expect(len(sizes) - len(have))
             for row, size in enumerate(sizes):
                 if row not in have:
                     self._fetcher.want(file, _id(blob, row), starts[row], size, hints)
@@ -301,9 +323,10 @@ class Restore:
             raise CorruptObjectError(f"{file.entry.path}: chunks of {base} bytes in all")
         file.seal()
 
-    def _complete(self, file: RestoredFile) -> None:
+    def _complete(self, file: RestoredFile | SmallFile) -> None:
         """Take note of a finished file; called in any thread."""
-        self._fetcher.completed(file)
+        if isinstance(file, RestoredFile):
+            self._fetcher.completed(file)
         action: Action = "reused" if file.resumed else "restored"
         self._finished.append(Item(action=action, path=file.entry.path, size=file.entry.size))
 

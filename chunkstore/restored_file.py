@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 from blake3 import blake3
 
@@ -23,6 +23,9 @@ from chunkstore.ids import ChunkKind, chunk_id
 from chunkstore.target import Folder, Target, part_name
 
 _READ_SIZE: Final = 1024 * 1024
+
+NEW_PART: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a part file is opened that must not be there yet."""
 
 
 class RestoredFile:
@@ -34,6 +37,7 @@ class RestoredFile:
         self.on_complete: Callable[[RestoredFile], None] = lambda _: None
         self.resumed = False
         self._name = name
+        self._part = part_name(name)
         self._target = target
         self._writes = target is not None and not dry_run
         self._handle = -1
@@ -53,7 +57,7 @@ class RestoredFile:
         """Open a part file that an earlier pull left behind; False where there is none."""
         if self._target is None or self.folder is None:
             return False
-        name = part_name(self._name)
+        name = self._part
         status = self._target.status(self.folder, name)
         if status is None:
             return False
@@ -80,35 +84,27 @@ class RestoredFile:
         return self.resumed
 
     def _claim(self) -> None:
-        """Keep other pulls from writing into the part file at the same time."""
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            claim(self._handle, self.entry.path)
+        except FilesystemError:
             os.close(self._handle)
             self._handle = -1
-            raise FilesystemError(
-                f"{self.entry.path!r} is being restored by another pull into the same folder",
-                hint="let that one end, or pull into another folder",
-            ) from error
-        except OSError:
-            return  # a file system without locks
+            raise
 
-    def expect(self) -> None:
-        """Count a chunk that will be written."""
+    def expect(self, chunks: int) -> None:
+        """Count chunks that will be written."""
         with self._lock:
-            self._missing += 1
+            self._missing += chunks
 
-    def write(self, data: bytes | memoryview, offset: int) -> None:
-        """Write verified bytes at their place."""
-        if self._target is None or not self._writes:
-            return
-        with self._target.failures(self.entry.path):
-            self._open()
-            rest, at = data, offset
-            while rest:
-                written = os.pwrite(self._handle, rest, at)
-                rest, at = rest[written:], at + written
-            self._placed(offset, offset + len(data), data)
+    def write(self, data: bytes | memoryview, offset: int, chunks: int = 0) -> None:
+        """Write verified bytes at their place; so many of the chunks that were expected."""
+        if self._target is not None and self._writes:
+            with self._target.failures(self.entry.path):
+                if self._handle < 0:
+                    self._open()
+                write_all(self._handle, data, offset)
+                self._placed(offset, offset + len(data), data)
+        self.received(chunks)
 
     def keep(self, offset: int, size: int) -> None:
         """Take note of verified bytes that the part file has already."""
@@ -156,11 +152,11 @@ class RestoredFile:
         self.write(data, offset)
         return True
 
-    def received(self) -> None:
-        """Count a chunk as written; the last one completes the file."""
+    def received(self, chunks: int = 1) -> None:
+        """Count chunks as written; the last one completes the file."""
         with self._lock:
-            self._missing -= 1
-            complete = self._missing == 0
+            self._missing -= chunks
+            complete = chunks > 0 and self._missing == 0
         if complete:
             self._complete()
 
@@ -179,7 +175,7 @@ class RestoredFile:
                 status = os.fstat(handle)
                 if status.st_nlink > 1 and not self._is_stamped(status):
                     return False
-                self._stamp(handle)
+                stamp(handle, status, self._mode(), self.entry.mtime_ns)
         return True
 
     def abandon(self, *, remove: bool) -> None:
@@ -190,7 +186,7 @@ class RestoredFile:
             os.close(handle)
             if remove and self.folder is not None:
                 with contextlib.suppress(OSError):  # the failure that led here is being told
-                    os.unlink(part_name(self._name), dir_fd=self.folder.handle)
+                    os.unlink(self._part, dir_fd=self.folder.handle)
         self.release()
 
     def release(self) -> None:
@@ -203,9 +199,8 @@ class RestoredFile:
         with self._lock:
             if self._handle < 0:
                 assert self.folder is not None
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 self._handle = os.open(
-                    part_name(self._name), flags, 0o600, dir_fd=self.folder.handle
+                    self._part, NEW_PART, self._mode(), dir_fd=self.folder.handle
                 )
                 self._claim()
 
@@ -217,10 +212,12 @@ class RestoredFile:
             with self._target.failures(self.entry.path):
                 self._open()  # an empty file was not opened yet
                 self._check()
-                os.ftruncate(self._handle, self.entry.size)
-                self._stamp(self._handle)
+                status = os.fstat(self._handle)
+                if status.st_size != self.entry.size:
+                    os.ftruncate(self._handle, self.entry.size)
+                stamp(self._handle, status, self._mode(), self.entry.mtime_ns)
                 folder = self.folder.handle
-                os.rename(part_name(self._name), self._name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.rename(self._part, self._name, src_dir_fd=folder, dst_dir_fd=folder)
                 handle, self._handle = self._handle, -1
                 os.close(handle)
         self.release()
@@ -236,23 +233,52 @@ class RestoredFile:
         if self._hashed == self.entry.size and hasher.digest() == self.entry.file_hash:
             return
         self.abandon(remove=True)
-        raise CorruptObjectError(
-            f"{self.entry.path}: its chunks do not make a file with the hash that the manifest "
-            f"states, {self.entry.file_hash.hex()}"
-        )
+        refuse(self.entry)
 
     def _mode(self) -> int:
         assert self._target is not None
-        executable = self.entry.executable
-        return self._target.executable_mode if executable else self._target.file_mode
+        return self._target.mode(executable=self.entry.executable)
 
     def _is_stamped(self, status: os.stat_result) -> bool:
         same_mode = stat.S_IMODE(status.st_mode) == self._mode()
         return same_mode and status.st_mtime_ns == self.entry.mtime_ns
 
-    def _stamp(self, handle: int) -> None:
-        status = os.fstat(handle)
-        if stat.S_IMODE(status.st_mode) != self._mode():
-            os.fchmod(handle, self._mode())
-        if status.st_mtime_ns != self.entry.mtime_ns:
-            os.utime(handle, ns=(self.entry.mtime_ns, self.entry.mtime_ns))
+
+def claim(handle: int, path: str) -> None:
+    """Keep other pulls from writing into an open part file at the same time.
+
+    Raises:
+        FilesystemError: another pull does so; the handle stays open.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FilesystemError(
+            f"{path!r} is being restored by another pull into the same folder",
+            hint="let that one end, or pull into another folder",
+        ) from error
+    except OSError:
+        return  # a file system without locks
+
+
+def write_all(handle: int, data: bytes | memoryview, at: int) -> None:
+    """Write all of `data` at offset `at`; OSError where that fails."""
+    while data:
+        written = os.pwrite(handle, data, at)
+        data, at = data[written:], at + written
+
+
+def stamp(handle: int, status: os.stat_result, mode: int, mtime_ns: int) -> None:
+    """Give an open file, which has `status`, its mode and time where it has others."""
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(handle, mode)
+    if status.st_mtime_ns != mtime_ns:
+        os.utime(handle, ns=(mtime_ns, mtime_ns))
+
+
+def refuse(entry: Entry) -> NoReturn:
+    """Raise CorruptObjectError: a file does not have the hash that the manifest states."""
+    raise CorruptObjectError(
+        f"{entry.path}: its chunks do not make a file with the hash that the manifest "
+        f"states, {entry.file_hash.hex()}"
+    )

@@ -38,10 +38,16 @@ class AbsentError(Exception):
 
 
 class Folder:
-    """An open folder of the target, closed when its last user lets go of it."""
+    """An open folder of the target, closed when its last user lets go of it.
 
-    def __init__(self, handle: int) -> None:
+    Attributes:
+        handle: its descriptor.
+        fresh: it was empty when it was opened, so nothing needs to be looked for in it.
+    """
+
+    def __init__(self, handle: int, *, fresh: bool = False) -> None:
         self.handle = handle
+        self.fresh = fresh
         self._users = 1
         self._lock = threading.Lock()
 
@@ -88,7 +94,9 @@ class Target:
                 hint="give a folder that you may write",
             ) from error
         self.handle = handle
-        self._stack: list[tuple[str, Folder]] = [("", Folder(handle))]
+        with os.scandir(handle) as found:
+            fresh = next(found, None) is None
+        self._stack: list[tuple[str, Folder]] = [("", Folder(handle, fresh=fresh))]
         umask = _umask()
         self.file_mode = _MODE & ~umask
         self.executable_mode = 0o777 & ~umask
@@ -141,22 +149,26 @@ class Target:
             self._stack.pop()[1].release()
         for part in parts[depth:]:
             depth += 1
-            handle = self._enter(self._stack[-1][1].handle, "/".join(parts[:depth]), create=create)
-            self._stack.append((part, Folder(handle)))
+            above = self._stack[-1][1].handle
+            self._stack.append((part, self._enter(above, "/".join(parts[:depth]), create=create)))
         return self._stack[-1][1]
 
-    def _enter(self, above: int, path: str, *, create: bool) -> int:
+    def _enter(self, above: int, path: str, *, create: bool) -> Folder:
         name = path.rpartition("/")[2]
+        fresh = False
         for _ in range(3):
             if create:
                 with self.failures(path), contextlib.suppress(FileExistsError):
                     os.mkdir(name, dir_fd=above)
+                    fresh = True
             try:
-                return os.open(name, FOLDER_FLAGS, dir_fd=above)
+                return Folder(os.open(name, FOLDER_FLAGS, dir_fd=above), fresh=fresh)
             except FileNotFoundError as error:
+                fresh = False
                 if not create:
                     raise AbsentError from error
             except OSError as error:
+                fresh = False
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     _raise(error, path)
                 if not self._may_go(path):
@@ -167,6 +179,10 @@ class Target:
                     os.unlink(name, dir_fd=above)
                 self.cleared.append(path)
         raise FilesystemError(f"folder {path!r} vanishes while it is being made")
+
+    def mode(self, *, executable: bool) -> int:
+        """Return the mode that a file gets."""
+        return self.executable_mode if executable else self.file_mode
 
     def status(self, folder: Folder, name: str) -> os.stat_result | None:
         """Return what stands at `name`, not following a link, or None."""

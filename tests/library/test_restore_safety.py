@@ -8,14 +8,16 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from chunkstore import FilesystemError, Store
+from chunkstore.fetcher import Fetcher
+from chunkstore.format.manifest import PackHint
 from chunkstore.restore import LinkPolicy
-from chunkstore.restored_file import RestoredFile
+from chunkstore.small_file import SmallFile
 from chunkstore.target import Target, link_leads_out, part_name
 from chunkstore.testing.trees import random_bytes, tree_state
 from tests.library.forgery import CONTENT, Forged, file, folder, forge, link
@@ -222,18 +224,19 @@ def test_the_target_s_parent_may_become_a_link_meanwhile(
     (tmp_path / "parent" / "out" / "extra").write_text("x")
     (outside / "out").mkdir()
     (outside / "out" / "keep").write_text("x")
-    real = RestoredFile.seal
+    real = Fetcher.want_small
     calls: list[int] = []
 
-    def seal(self: RestoredFile) -> None:
+    def want(self: Fetcher, file: SmallFile, hints: Sequence[PackHint]) -> None:
         if not calls:
             os.rename(tmp_path / "parent", tmp_path / "moved")
             (tmp_path / "parent").symlink_to(outside)
         calls.append(1)
-        real(self)
+        real(self, file, hints)
 
-    monkeypatch.setattr(RestoredFile, "seal", seal)
+    monkeypatch.setattr(Fetcher, "want_small", want)
     store.pull("data", tmp_path / "parent" / "out", delete=True)
+    assert len(calls) == len(names)
     assert sorted(os.listdir(tmp_path / "moved" / "out")) == names
     assert os.listdir(outside / "out") == ["keep"]
     shutil.rmtree(outside / "out")

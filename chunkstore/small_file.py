@@ -1,0 +1,76 @@
+"""A small file on its way into the target: written, checked and named in one go.
+
+A file of one chunk that is new to the target, and of which no part was left behind, needs no state
+the arrival of its bytes and its name: no mutex, no descriptor that stays open, no hash that grows.
+Nine of ten files of a package tree are such. The rules of "Restoring files" in
+docs/design/security.md are the same. Neighbours: `restored_file` for all other files, `fetcher`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from blake3 import blake3
+
+from chunkstore.format.manifest import Entry
+from chunkstore.restored_file import NEW_PART, claim, refuse, stamp, write_all
+from chunkstore.target import Folder, Target, part_name
+
+
+class SmallFile:
+    """A file of at most one chunk. Whoever holds it keeps its folder open.
+
+    Attributes:
+        entry: the file in the version.
+        folder: the folder of the target that it goes into.
+        resumed: never: there was nothing of it.
+    """
+
+    __slots__ = ("_name", "_on_complete", "_target", "entry", "folder")
+
+    resumed = False
+
+    def __init__(
+        self,
+        entry: Entry,
+        name: str,
+        folder: Folder,
+        target: Target,
+        on_complete: Callable[[SmallFile], None],
+    ) -> None:
+        """`on_complete` is called in the thread that writes."""
+        self.entry = entry
+        self.folder = folder
+        self._name = name
+        self._target = target
+        self._on_complete = on_complete
+
+    def write(self, data: bytes | memoryview, offset: int, chunks: int = 1) -> None:
+        """Make the file of its only chunk, whose id is verified.
+
+        Raises:
+            CorruptObjectError: it does not have the hash that the manifest states.
+            FilesystemError: it cannot be written; no part of it is left.
+        """
+        del offset, chunks  # there is but one
+        entry = self.entry
+        if len(data) != entry.size or blake3(data).digest() != entry.file_hash:
+            refuse(entry)
+        part, folder = part_name(self._name), self.folder.handle
+        mode = self._target.mode(executable=entry.executable)
+        with self._target.failures(entry.path):
+            handle = os.open(part, NEW_PART, mode, dir_fd=folder)
+            try:
+                claim(handle, entry.path)
+                write_all(handle, data, 0)
+                stamp(handle, os.fstat(handle), mode, entry.mtime_ns)
+                os.rename(part, self._name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                with contextlib.suppress(OSError):  # the failure that led here is being told
+                    os.unlink(part, dir_fd=folder)
+                raise
+            finally:
+                os.close(handle)
+        self._on_complete(self)
