@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkstore import layout
+from chunkstore.compaction import to_merge
 from chunkstore.format.gc import IDLE, GcState
 from chunkstore.format.index import (
     IndexedPack,
@@ -39,11 +41,9 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 DEFAULT_BUDGET: Final = 512 * 1024 * 1024
 """Bytes of index segments that a writer downloads; above it, it works with a partial view."""
 
-MOST_SEGMENTS: Final = 32
-"""More segments than this are merged into one by the push that finds them."""
-
 _HEADS_BEFORE_LIST: Final = 3
 _RELISTS: Final = 3
+_FETCHERS: Final = 8
 
 ABSENT: Final = -1
 
@@ -70,6 +70,7 @@ class Places:
 
 @dataclass(slots=True)
 class _Loaded:
+    identifier: SegmentId | None  # None: made of directories of packs
     segment: IndexSegment
     numbers: IntArray  # for each pack of the segment, its number in the whole index
 
@@ -147,8 +148,8 @@ class ChunkIndex:
                     return True, False
                 decode_segment(fetched, layout.segment_key(segment))
                 data = self._cache.put(segment, fetched)
-            self._add(open_segment(data, layout.segment_key(segment)), alive=None)
-            self._ids.add(segment)
+            opened = open_segment(data, layout.segment_key(segment))
+            self._add(segment, opened, alive=None)
         return False, complete
 
     def add_packs(self, packs: Sequence[IndexedPack]) -> None:
@@ -156,7 +157,8 @@ class ChunkIndex:
         with self._lock:
             fresh = [pack for pack in packs if pack.pack_id not in self._condemned]
             if fresh:
-                self._add(decode_segment(encode_segment(fresh), "pack directories"), alive=True)
+                segment = decode_segment(encode_segment(fresh), "pack directories")
+                self._add(None, segment, alive=True)
 
     def publish(self, packs: Sequence[IndexedPack]) -> int:
         """Store a segment of packs that are durable, and know their chunks; return its length."""
@@ -164,12 +166,13 @@ class ChunkIndex:
         segment = self._objects.put_segment(data)
         view = self._cache.put(segment, data)
         with self._lock:
-            self._ids.add(segment)
             self._lengths[segment] = len(data)
-            self._add(open_segment(view, layout.segment_key(segment)), alive=True)
+            self._add(segment, open_segment(view, layout.segment_key(segment)), alive=True)
         return len(data)
 
-    def _add(self, segment: IndexSegment, *, alive: bool | None) -> None:
+    def _add(
+        self, identifier: SegmentId | None, segment: IndexSegment, *, alive: bool | None
+    ) -> None:
         numbers = np.empty(len(segment.pack_lengths), np.int64)
         ids = segment.pack_ids.tobytes()
         for at, (length, directory) in enumerate(
@@ -184,7 +187,9 @@ class ChunkIndex:
             elif alive and pack not in self._condemned:
                 self._alive[number] = True
             numbers[at] = number
-        self._segments.append(_Loaded(segment, numbers))
+        self._segments.append(_Loaded(identifier, segment, numbers))
+        if identifier is not None:
+            self._ids.add(identifier)
 
     def pack(self, number: int) -> PackHint:
         """Return the pack with that number; numbers hold until the next `load`."""
@@ -290,20 +295,43 @@ class ChunkIndex:
         _, first = np.unique(ids, return_index=True)
         return len(first), int(sizes[first].sum(dtype=np.uint64))
 
-    def compact(self) -> None:
-        """Merge the segments into one where the store has more than 32 of them.
+    def compact(self, *, relist: bool = False) -> None:
+        """Merge small segments where the store has more than 32 of them.
 
         First the merged one is stored, then the old ones are deleted, so nothing that is true
-        is ever missing. Two writers who do it at once leave a doubled segment, which the next
-        one merges.
+        is ever missing. Two writers who do it at once leave doubled entries, which do no harm.
+        With `relist` the segments are listed first, for a view that was never loaded. What is
+        not loaded is fetched; where another writer has merged it meanwhile, nothing is done.
+
+        Raises:
+            CorruptObjectError: a segment is damaged; nothing was merged.
         """
         with self._lock:
-            if len(self._lengths) <= MOST_SEGMENTS or not set(self._lengths) <= self._ids:
+            if relist:
+                self._lengths = self._objects.list_segments()
+            old = to_merge(self._lengths)
+            if not old:
                 return
-            old = dict(self._lengths)
-            data = merge_segments([item.segment for item in self._segments], without=frozenset())
+            loaded = {item.identifier: item.segment for item in self._segments}
+            with ThreadPoolExecutor(_FETCHERS) as pool:
+                parts = list(pool.map(lambda s: loaded.get(s) or self._fetch(s), old))
+            segments = [part for part in parts if part is not None]
+            if len(segments) < len(old):
+                return
+            data = merge_segments(segments, without=frozenset())
             merged = self._objects.put_segment(data)
             self._cache.put(merged, data)
             self._objects.delete_segments([segment for segment in old if segment != merged])
-            self._lengths = {merged: len(data)}
+            for segment in old:
+                del self._lengths[segment]
+            self._lengths[merged] = len(data)
             log.info("merged %d index segments into %s", len(old), merged.hex())
+
+    def _fetch(self, segment: SegmentId) -> IndexSegment | None:
+        """Return a segment that the view need not have, or None where it is gone."""
+        where = layout.segment_key(segment)
+        data = self._cache.get(segment, self._lengths[segment])
+        if data is not None:
+            return open_segment(data, where)
+        fetched = self._objects.get_segment(segment)
+        return None if fetched is None else decode_segment(fetched, where)

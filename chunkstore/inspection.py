@@ -17,8 +17,9 @@ import numpy as np
 
 from chunkstore import layout
 from chunkstore.backends.base import Backend
-from chunkstore.chunk_index import ABSENT, MOST_SEGMENTS, ChunkIndex
+from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.chunker import Chunker, slow_chunker
+from chunkstore.compaction import MOST_SEGMENTS, SMALL
 from chunkstore.errors import BackendError, InvalidInputError, NotFoundError
 from chunkstore.events import Event, Item, ProgressCallback
 from chunkstore.format.config import SINGLE_WRITER, Config
@@ -231,8 +232,8 @@ def _check_index(objects: Objects) -> DoctorCheck:
     segments = objects.list_segments()
     noun = "segment" if len(segments) == 1 else "segments"
     detail = f"{len(segments)} {noun}, {sum(segments.values()) / MIB:,.1f} MiB"
-    many = len(segments) > 2 * MOST_SEGMENTS
-    hint = "the next push from a machine with a whole cache merges them" if many else None
+    many = sum(length < SMALL for length in segments.values()) > 2 * MOST_SEGMENTS
+    hint = "the next pushes merge them" if many else None
     return DoctorCheck(name="index", ok=not many, detail=detail, hint=hint)
 
 

@@ -17,9 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from blake3 import blake3
+
 from chunkstore.census import Census
 from chunkstore.chunk_index import ABSENT, Budget, ChunkIndex
 from chunkstore.chunker import Chunker, slow_chunker
+from chunkstore.compaction import is_due
 from chunkstore.errors import (
     BackendError,
     ConflictError,
@@ -179,6 +182,7 @@ class _Push:
         self._parent: Manifest | None = None
         self._parent_record: VersionRecord | None = None
         self._complete = False  # whether the view has every segment of the store
+        self._listed = True  # whether the segments of the store were listed
 
     def _find_parent(self) -> None:
         against, expect = self._options.against, self._options.expect
@@ -213,6 +217,7 @@ class _Push:
             budget = Budget(size * 8, max(1, size // _LOOKUP_WORTH))
             self._complete = self._index.load(self._state, budget)
         else:
+            self._listed = False
             self._index.start(self._state)
             if len(packs) <= _TINY_PACKS:
                 found = [self._indexed(hint) for hint in packs]
@@ -288,7 +293,7 @@ class _Push:
             record = self._commit(manifest, identifier, ingest.stored_bytes + length)
         except _OvertakenError:
             return None
-        self._compact()
+        self._compact(record)
         return self._result(ingest, record, length, unchanged=False)
 
     def _unchanged(self, ingest: Ingest, record: VersionRecord) -> PushResult:
@@ -380,10 +385,13 @@ class _Push:
                     raise _OvertakenError
         return state.generation
 
-    def _compact(self) -> None:
+    def _compact(self, record: VersionRecord) -> None:
         try:
-            self._index.compact()
-        except BackendError as error:
+            if self._listed:
+                self._index.compact()
+            elif is_due(blake3(self._dataset.encode()).digest()[0], record.number):
+                self._index.compact(relist=True)
+        except (BackendError, IntegrityError) as error:
             log.warning("the index was not compacted: %s", error)
 
     def _result(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkstore import CorruptObjectError, IntegrityError, NotFoundError, Store, chunk_index, layout
+from chunkstore import CorruptObjectError, IntegrityError, NotFoundError, Store, compaction, layout
 from chunkstore.backends.base import Backend, CreateOnly
 from chunkstore.backends.local import LocalBackend
 from chunkstore.backends.memory import MemoryBackend
@@ -137,7 +137,7 @@ def _remove(store: Store, number: int) -> None:
 @pytest.fixture
 def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulation]:
     """Simulate stores that are compacted when they have more than three segments."""
-    monkeypatch.setattr(chunk_index, "MOST_SEGMENTS", MOST_SEGMENTS)
+    monkeypatch.setattr(compaction, "MOST_SEGMENTS", MOST_SEGMENTS)
     worlds.small_is_large(monkeypatch)
     made = Simulation(tmp_path)
     yield made

@@ -28,11 +28,14 @@ def costs(
 def test_a_small_push_or_read_makes_few_requests(
     costs: dict[str, tuple[Cost, int | None]],
 ) -> None:
-    """A push of one 1 KB file: at most 12. The first read of a small file, without caches: 8."""
+    """A push of one 1 KB file: at most 12. The first read of a small file, without caches: 8.
+
+    None of these pushes is one of the sixteenth part that looks after the index segments.
+    """
     for what, (cost, most) in costs.items():
         sys.stdout.write(f"\n{what}: {cost.requests}")
         assert most is None or cost.total <= most, f"{what}: {cost.requests}"
-        assert cost.requests.get("list", 0) == 0, what
+        assert most is None or cost.requests.get("list", 0) == 0, what
 
 
 def test_a_small_read_fetches_little(costs: dict[str, tuple[Cost, int | None]]) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from chunkstore import Store
+from chunkstore.backends.base import Overwrite
 from chunkstore.backends.memory import MemoryBackend
-from chunkstore.chunk_index import MOST_SEGMENTS
+from chunkstore.compaction import MOST_SEGMENTS
 from chunkstore.objects import Objects
 from chunkstore.testing.backends import MeddlingBackend
 from chunkstore.testing.trees import random_bytes, tree_state
@@ -89,6 +90,33 @@ def test_two_who_merge_the_same_segments_do_no_harm() -> None:
     stream(open_store(MeddlingBackend(backend, before=meddle)), 7)
     assert met
     assert {"data-2", "data-3", "tiny"} == set(observe(backend))
+
+
+def test_tiny_pushes_keep_the_segments_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pushes that never load the index merge it all the same, now and then; nothing is lost."""
+    monkeypatch.undo()  # tiny pushes are tiny here
+    backend = MemoryBackend()
+    new_store(backend)
+    store = open_store(backend)
+    most = 0
+    for number in range(150):
+        store.push(io.BytesIO(b"%d" % number), f"data-{number % 3}", name="file")
+        store.push(io.BytesIO(b"once %d" % number), f"once-{number}", name="file")
+        most = max(most, segments_of(backend))
+    assert MOST_SEGMENTS < most < 3 * MOST_SEGMENTS
+    assert len(observe(backend)) == 153  # which looks every chunk up in the index
+
+
+def test_a_damaged_segment_fails_no_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The merge that meets it is given up, before anything was deleted."""
+    monkeypatch.undo()
+    backend = worlds.fragmented(MOST_SEGMENTS + 1)
+    key = next(info.key for info in backend.list("index/"))
+    backend.put(key, [b"damaged"], Overwrite())
+    store = open_store(backend)
+    for number in range(16):
+        store.push(io.BytesIO(b"%d" % number), "data", name="file")
+    assert segments_of(backend) == MOST_SEGMENTS + 1 + 16
 
 
 def _delete(folder: Path) -> None:
