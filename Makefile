@@ -4,7 +4,7 @@ BIN := .venv/bin
 MINIO := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 WORKERS ?= 3
 
-.PHONY: help venv demo test check lint large servers bench-requests bench bench-full bench-peers clean
+.PHONY: help venv demo test check lint large servers bench-requests bench-age bench bench-full bench-peers clean
 
 help:
 	@echo "make demo     see a real tree pushed, edited, pushed again, pulled and compared"
@@ -13,6 +13,7 @@ help:
 	@echo "make servers  install the servers that the tests talk to; MinIO needs Go"
 	@echo "make large    files of 2 and 20 GB in and out, memory measured; takes long"
 	@echo "make bench-requests  requests of a small push and a cold read, by the size of the store"
+	@echo "make bench-age       what a pull of the newest of 50 versions reads, against a fresh store"
 	@echo "make bench           chunkstore beside the tools that are installed, a sample of minutes"
 	@echo "make bench-full      the same on gigabytes of each kind of data"
 	@echo "make bench-peers     install restic, rustic, borg and hf-xet into .peers for it"
@@ -50,6 +51,9 @@ servers: venv
 
 bench-requests: venv
 	$(BIN)/python -m bench.bench_requests
+
+bench-age: venv
+	$(BIN)/python -m bench.bench_age
 
 .venv/bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
