@@ -134,7 +134,7 @@ def _status() -> dict[str, int]:
     return {pair[0].rstrip(":"): int(pair[1]) * 1024 for pair in pairs}
 
 
-def child(url: str, cache: str | None, verb: str, argument: str, address: str) -> dict[str, Any]:
+def child(url: str, cache: str, verb: str, argument: str, address: str) -> dict[str, Any]:
     """Do one thing to a store in this process, and say what it took."""
     store = Store.open(url, cache_folder=cache, s3=_options())
     backend = CountingBackend(store._objects.backend)
@@ -170,11 +170,12 @@ def _options() -> S3Options | None:
 
 
 def run(url: str, cache: Path | None, verb: str, argument: str, address: str) -> dict[str, Any]:
-    """Do one thing to a store in a process of its own."""
-    program = [sys.executable, "-m", "bench.bench_index", "--child", url, str(cache or "")]
-    done = subprocess.run(
-        [*program, verb, argument, address], stdout=subprocess.PIPE, check=True, env=os.environ
-    )
+    """Do one thing to a store in a process of its own; the cache None is an empty one."""
+    with tempfile.TemporaryDirectory(prefix="chunkstore-index-cache-") as empty:
+        program = [sys.executable, "-m", "bench.bench_index", "--child", url, str(cache or empty)]
+        done = subprocess.run(
+            [*program, verb, argument, address], stdout=subprocess.PIPE, check=True, env=os.environ
+        )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -299,7 +300,7 @@ def main() -> int:
     """Print the table; return 0 if nothing took more than it may."""
     if sys.argv[1:2] == ["--child"]:
         url, cache, verb, argument, address = sys.argv[2:]
-        print(json.dumps(child(url, cache or None, verb, argument, address)))
+        print(json.dumps(child(url, cache, verb, argument, address)))
         return 0
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--chunks", nargs="+", type=float, default=[1.0], help="millions")
