@@ -9,7 +9,6 @@ condemned. Any part of the truth is a safe view: what it lacks is sent again. St
 from __future__ import annotations
 
 import logging
-import mmap
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +44,6 @@ DEFAULT_BUDGET: Final = 512 * 1024 * 1024
 _HEADS_BEFORE_LIST: Final = 3
 _RELISTS: Final = 3
 _FETCHERS: Final = 8
-_LOOKUPS_MAPPED: Final = 256
 
 ABSENT: Final = -1
 
@@ -85,8 +83,6 @@ class ChunkIndex:
         self._cache = cache
         self._lock = threading.RLock()
         self._segments: list[_Loaded] = []
-        self._mappings: list[mmap.mmap] = []
-        self._lookups = 0
         self._ids: set[SegmentId] = set()
         self._packs: list[PackHint] = []
         self._numbers: dict[PackId, int] = {}
@@ -127,25 +123,8 @@ class ChunkIndex:
         if not self.load(IDLE, Budget(length=1 << 62)):
             log.warning("the index was replaced again and again while it was being read")
 
-    def _keep_mapping(self, view: memoryview) -> None:
-        if isinstance(view.obj, mmap.mmap):
-            self._mappings.append(view.obj)
-
-    def _release_pages(self, lookups: int) -> None:
-        """Unmap the pages that many look-ups touched; they stay in the kernel's cache.
-
-        The kernel maps 64 KiB around each page that is touched, and counts them to the process: a
-        push beside 10 million chunks came to 357 MB of mapped files without this.
-        """
-        self._lookups += lookups * len(self._mappings)
-        if self._lookups > _LOOKUPS_MAPPED:
-            self._lookups = 0
-            for mapping in self._mappings:
-                mapping.madvise(mmap.MADV_DONTNEED)
-
     def _forget(self, condemned: frozenset[PackId]) -> None:
         self._segments.clear()
-        self._mappings.clear()
         self._ids.clear()
         self._packs.clear()
         self._numbers.clear()
@@ -169,14 +148,13 @@ class ChunkIndex:
                     return True, False
             opened = open_segment(data, layout.segment_key(segment))
             self._add(segment, opened, alive=None)
-            self._keep_mapping(data)
         return False, complete
 
     def _download(self, segment: SegmentId) -> memoryview | None:
         """Fetch, check and cache a segment; None where it is gone.
 
         The bytes that were fetched are let go on return, before the next segment is fetched:
-        with segments of 113 MB a push needed 296 MB when two were held at a time.
+        with segments of 113 MB a push needed 296 MB when two were held at a time, 190 so.
         """
         fetched = self._objects.get_segment(segment)
         if fetched is None:
@@ -200,7 +178,6 @@ class ChunkIndex:
         with self._lock:
             self._lengths[segment] = len(data)
             self._add(segment, open_segment(view, layout.segment_key(segment)), alive=True)
-            self._keep_mapping(view)
         return len(data)
 
     def _add(
@@ -239,7 +216,6 @@ class ChunkIndex:
                     break
                 for rows, at in self._hits(loaded, wanted, todo):
                     found[rows] = self._pack_numbers(loaded, at)
-            self._release_pages(len(wanted))
         return found
 
     def locate(self, ids: bytes, *, without: frozenset[PackId] = frozenset()) -> Places:
@@ -262,7 +238,6 @@ class ChunkIndex:
                     columns[4][rows] = segment.frame_codecs[frames]
                     columns[5][rows] = segment.offsets[at]
                     columns[6][rows] = segment.sizes[at]
-            self._release_pages(len(wanted))
         return Places(*columns)
 
     def _pack_numbers(self, loaded: _Loaded, at: IntArray) -> IntArray:
