@@ -46,13 +46,16 @@ if TYPE_CHECKING:
         Dataset,
         DatasetStat,
         DoctorCheck,
+        KindStat,
         PullResult,
         PullStats,
+        PushedKind,
         PushResult,
         PushStats,
         StatusResult,
         StoreStat,
         Version,
+        VersionStat,
     )
 
 __version__ = "0.1.0"
@@ -91,13 +94,16 @@ _HOMES = {
         "Dataset",
         "DatasetStat",
         "DoctorCheck",
+        "KindStat",
         "PullResult",
         "PullStats",
+        "PushedKind",
         "PushResult",
         "PushStats",
         "StatusResult",
         "StoreStat",
         "Version",
+        "VersionStat",
     ),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -240,6 +240,38 @@ class ChunkIndex:
                     columns[6][rows] = segment.sizes[at]
         return Places(*columns)
 
+    @property
+    def entries(self) -> int:
+        """How many entries are loaded; an id may have several."""
+        with self._lock:
+            return sum(len(loaded.segment.ids) for loaded in self._segments)
+
+    def measure(self, ids: bytes) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
+        """Return what n joined ids take up: entry, size and stored bytes of each, (n,) each.
+
+        The entry is a number below `entries` which is the same whenever the id is asked for, or
+        ABSENT. A chunk's stored bytes are the part of its frame's that its size has in the frame.
+        """
+        wanted = np.frombuffer(ids, f"S{ID_SIZE}")
+        numbers = np.full(len(wanted), ABSENT, np.int64)
+        sizes, stored = np.zeros(len(wanted), np.int64), np.zeros(len(wanted))
+        with self._lock:
+            before = 0
+            for loaded in self._segments:
+                segment = loaded.segment
+                todo = np.flatnonzero(numbers == ABSENT)
+                for rows, at in self._hits(loaded, wanted, todo):
+                    frames = segment.frames[at]
+                    numbers[rows] = before + at
+                    sizes[rows] = segment.sizes[at]
+                    share = segment.frame_lengths[frames] / np.maximum(
+                        segment.frame_sizes[frames], 1
+                    )
+                    stored[rows] = segment.sizes[at] * share
+                before += len(segment.ids)
+            self._release_pages(len(wanted))
+        return numbers, sizes, stored
+
     def _pack_numbers(self, loaded: _Loaded, at: IntArray) -> IntArray:
         return loaded.numbers[loaded.segment.frame_packs[loaded.segment.frames[at]]]
 

@@ -21,18 +21,22 @@ from typing import Final, TypeAlias
 from blake3 import blake3
 
 from chunkstore.chunk_index import ABSENT, ChunkIndex
-from chunkstore.events import Action, Item, Progress, ProgressCallback
+from chunkstore.estimate import CHUNK_OVERHEAD, FrameEstimate
+from chunkstore.events import Action, Item, Notice, Progress, ProgressCallback
 from chunkstore.filestate import FileStates
 from chunkstore.format.blob import BlobBuilder
 from chunkstore.format.config import Config
 from chunkstore.format.manifest import Entry, EntryKind, PackHint, PageRef
 from chunkstore.format.pack import PackClass
 from chunkstore.ids import ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
+from chunkstore.kinds import kind_of
+from chunkstore.ledger import Ledger
 from chunkstore.objects import Objects
 from chunkstore.packer import Packer
 from chunkstore.pager import Pager
 from chunkstore.profile import OFF, Clock
 from chunkstore.slicer import Batch, Gone, Piece, Ready, SourceFile, Step
+from chunkstore.values import PushedKind
 from chunkstore.walk import LeftOut
 
 _INDEX_BYTES: Final = 128 * 1024 * 1024
@@ -43,6 +47,8 @@ _PACKS_AHEAD: Final = 2
 _UPLOADERS: Final = 2
 _PROGRESS_SECONDS: Final = 0.1
 _MOST_FAILURES: Final = 500
+_PAGE_OVERHEAD: Final = 64  # bytes of a page's name in the root
+_PACK_OVERHEAD: Final = 512  # of a first pack, its segment and a manifest, but for what they list
 
 Hashed: TypeAlias = tuple[Batch, "Future[list[ChunkId]]"]
 
@@ -64,7 +70,9 @@ class Totals:
 @dataclass(slots=True)
 class _OpenFile:
     blob: BlobBuilder
+    kind: str
     places: set[int] = field(default_factory=set)
+    new_bytes: int = 0
 
 
 class Ingest:
@@ -81,9 +89,13 @@ class Ingest:
         dry_run: bool,
         progress: ProgressCallback,
         whole: Callable[[], tuple[int, int] | None],
+        estimate: bool = False,
         clock: Clock = OFF,
     ) -> None:
-        """`whole` gives (files, bytes) of the source as soon as they are known."""
+        """`whole` gives (files, bytes) of the source as soon as they are known.
+
+        With `estimate` a dry run finds out about what the new chunks would take up.
+        """
         self.totals = Totals()
         self.index = index
         self._states = states
@@ -102,6 +114,11 @@ class Ingest:
         self._publish = clock.timed("index", index.publish)
         self._take_timed = clock.timed("take in", self._take)
         self._sent_lock = threading.Lock()
+        self._ledger = Ledger()
+        self._estimates = {
+            pack_class: FrameEstimate(config, level, self._workers)
+            for pack_class in (PackClass if estimate else ())
+        }
 
         def packer(pack_class: PackClass) -> Packer:
             return Packer(
@@ -172,6 +189,25 @@ class Ingest:
         """What packs and index segments have added to the store."""
         return sum(packer.stored_bytes for packer in self._packers.values()) + self.index_bytes
 
+    def kinds(self) -> tuple[PushedKind, ...]:
+        """Return what is new by kind of file; call it after `finish`, or in a dry run."""
+        if self._estimates:
+            return self._ledger.kinds(self._estimates[PackClass.DATA].finish())
+        return self._ledger.kinds(self._packers[PackClass.DATA].stored_by)
+
+    def notices(self) -> list[Notice]:
+        """Return what could be deduplicated better."""
+        return self._ledger.notices()
+
+    def estimated_bytes(self) -> int:
+        """Return about what a dry run would add to the store, 0 where nobody wants to know."""
+        if not self._estimates:
+            return 0
+        stored = sum(sum(each.finish().values()) for each in self._estimates.values())
+        chunks = sum(each.chunks for each in self._estimates.values())
+        root = sum(len(page.data or b"") + _PAGE_OVERHEAD for page in self._pager.pages)
+        return stored + chunks * CHUNK_OVERHEAD + root + (_PACK_OVERHEAD if chunks else 0)
+
     @property
     def untouched(self) -> bool:
         """Whether nothing was sent yet."""
@@ -216,7 +252,9 @@ class Ingest:
         ticket, pack_class = divmod(-2 - place, 2)
         return self._packers[PackClass(pack_class)].pack_of(ticket)
 
-    def _put(self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview) -> int:
+    def _put(
+        self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview, label: str = ""
+    ) -> int:
         """Pack a chunk unless the store has it; return its place."""
         known = self._pending.get(identifier)
         if known is not None:
@@ -229,9 +267,11 @@ class Ingest:
             self.totals.new_bytes += len(data)
         pack_class = PackClass.DATA if kind == ChunkKind.DATA else PackClass.METADATA
         if self._dry_run:
+            if self._estimates:
+                self._estimates[pack_class].add(data, label)
             self._pending[identifier] = ABSENT - 1
             return ABSENT - 1
-        place = -2 - (self._packers[pack_class].add(kind, identifier, data) * 2 + pack_class)
+        place = -2 - (self._packers[pack_class].add(kind, identifier, data, label) * 2 + pack_class)
         self._pending[identifier] = place
         self._by_place.setdefault(place, []).append(identifier)
         return place
@@ -248,32 +288,37 @@ class Ingest:
         places = self._find(b"".join(ids)).tolist() if ids else []
         # A view keeps its whole window in memory, so where few chunks are new those are copied.
         sparse = places.count(ABSENT) * 2 < len(places)
-        for row, place in enumerate(places):
-            if place == ABSENT:
-                chunk = batch.chunks[row]
-                data = bytes(chunk) if sparse else chunk
-                places[row] = self._put(ChunkKind.DATA, ids[row], data)
-        sizes = [len(chunk) for chunk in batch.chunks]
         for step in batch.steps:
             if isinstance(step, Piece):
-                self._take_piece(step, ids, places, sizes)
+                self._take_piece(step, batch, ids, places, sparse=sparse)
             else:
                 self._take_step(step)
 
     def _take_piece(
-        self, piece: Piece, ids: list[ChunkId], places: list[int], sizes: list[int]
+        self, piece: Piece, batch: Batch, ids: list[ChunkId], places: list[int], *, sparse: bool
     ) -> None:
         if piece.first or self._file is None:
-            self._file = _OpenFile(BlobBuilder(self._put_list))
-        start, end = piece.start, piece.end
-        self._file.blob.add(ids[start:end], sizes[start:end])
-        self._file.places.update(places[start:end])
-        self.totals.read_bytes += sum(sizes[start:end])
+            kind = self._ledger.label(kind_of(piece.file.path))
+            self._file = _OpenFile(BlobBuilder(self._put_list), kind)
+        file, start, end = self._file, piece.start, piece.end
+        before = self.totals.new_bytes
+        for row in range(start, end):
+            if places[row] == ABSENT:
+                chunk = batch.chunks[row]
+                data = bytes(chunk) if sparse else chunk
+                places[row] = self._put(ChunkKind.DATA, ids[row], data, file.kind)
+        if new_bytes := self.totals.new_bytes - before:
+            file.new_bytes += new_bytes
+            self._ledger.add_chunks(file.kind, new_bytes)
+        sizes = [len(chunk) for chunk in batch.chunks[start:end]]
+        file.blob.add(ids[start:end], sizes)
+        file.places.update(places[start:end])
+        self.totals.read_bytes += sum(sizes)
         if piece.last:
-            self._end_file(piece.file, self._file)
+            self._end_file(piece.file, file, batch.chunks[end - 1] if end > start else b"")
             self._file = None
 
-    def _end_file(self, file: SourceFile, content: _OpenFile) -> None:
+    def _end_file(self, file: SourceFile, content: _OpenFile, end: bytes | memoryview) -> None:
         entry = Entry(
             file.path,
             EntryKind.FILE,
@@ -285,6 +330,12 @@ class Ingest:
         if file.state is not None:
             self._states.keep(file.path, file.state, file.file_hash)
         self._add(entry, file.before, content.places)
+        before = file.before
+        if before is None or not entry.same_content(before):
+            self._ledger.add_file(content.kind, entry.size)
+        if before is not None and before.kind == EntryKind.FILE:
+            new, path = content.new_bytes, entry.path
+            self._ledger.add_changed(content.kind, path, entry.size, new, end)
 
     def _take_step(self, step: Step) -> None:
         if isinstance(step, Ready):

@@ -13,11 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-import numpy as np
-
 from chunkstore import layout
 from chunkstore.backends.base import Backend
-from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.chunker import Chunker, slow_chunker
 from chunkstore.compaction import MOST_SEGMENTS, SMALL
 from chunkstore.errors import BackendError, InvalidInputError, NotFoundError
@@ -25,11 +22,11 @@ from chunkstore.events import Event, Item, ProgressCallback
 from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.manifest import Entry, Manifest
 from chunkstore.format.ref import Ref, VersionRecord
-from chunkstore.ids import ID_SIZE
 from chunkstore.limits import MIB
-from chunkstore.objects import Objects
+from chunkstore.objects import Objects, StoredRef
 from chunkstore.reader import Reader
-from chunkstore.refs import Refs, near
+from chunkstore.refs import Refs, near, resolve
+from chunkstore.savings import Savings
 from chunkstore.values import (
     Change,
     DatasetStat,
@@ -38,6 +35,7 @@ from chunkstore.values import (
     StatusResult,
     StoreStat,
     Version,
+    VersionStat,
 )
 
 Counter: TypeAlias = Callable[[int], None]
@@ -57,8 +55,11 @@ class StatusWatch:
             self._changes.append((event.action, event.path, event.size))
         self._progress(event)
 
-    def result(self, version: Version | None, push: PushResult) -> StatusResult:
-        """Return the status."""
+    def result(self, stored: StoredRef | None, against: str, push: PushResult) -> StatusResult:
+        """Return the status of what `push` would have done to the version `against`."""
+        version = None
+        if stored is not None and stored.ref.versions:
+            version = version_of(stored.ref, resolve(stored.ref, against))
         changes = sorted(self._changes, key=lambda change: change[1].encode())
         return StatusResult(
             version=version, changes=tuple(changes), stats=push.stats, left_out=push.left_out
@@ -122,8 +123,8 @@ def without_tag(ref: Ref, name: str) -> Ref:
     return dataclasses.replace(ref, tags=tuple(sorted(tags.items())))
 
 
-def store_stat(objects: Objects, refs: Refs, index: ChunkIndex) -> StoreStat:
-    """Return the sizes of the whole store."""
+def store_stat(objects: Objects, refs: Refs, savings: Savings, *, by_kind: bool) -> StoreStat:
+    """Return the sizes of the whole store, with `by_kind` those of all versions by kind too."""
     names = refs.names()
     versions, total = 0, 0
     for name in names:
@@ -131,6 +132,8 @@ def store_stat(objects: Objects, refs: Refs, index: ChunkIndex) -> StoreStat:
         for record in stored.ref.versions if stored else ():
             versions += 1
             total += record.size
+            if by_kind:
+                savings.add(objects.get_manifest(record.manifest_id))
     packs = [length for _, length in objects.list_packs()]
     segments = objects.list_segments()
     metadata = sum(
@@ -138,7 +141,7 @@ def store_stat(objects: Objects, refs: Refs, index: ChunkIndex) -> StoreStat:
         for prefix in (layout.MANIFESTS, layout.REFS)
         for info in objects.backend.list(prefix)
     )
-    chunks, unique = index.totals()
+    chunks, unique = savings.index.totals()
     return StoreStat(
         datasets=len(names),
         versions=versions,
@@ -150,27 +153,15 @@ def store_stat(objects: Objects, refs: Refs, index: ChunkIndex) -> StoreStat:
         index_segments=len(segments),
         index_bytes=sum(segments.values()),
         metadata_bytes=metadata,
+        kinds=savings.kinds(),
     )
 
 
-def dataset_stat(ref: Ref, reader: Reader, index: ChunkIndex) -> DatasetStat:
-    """Return the sizes of one dataset. Keeps 32 bytes for each different chunk."""
-    seen_pages: set[bytes] = set()
-    distinct = np.zeros(0, f"S{ID_SIZE}")
+def dataset_stat(ref: Ref, objects: Objects, savings: Savings) -> DatasetStat:
+    """Return the sizes of one dataset."""
     for record in ref.versions:
-        manifest = reader.manifest(record.manifest_id)
-        batches: list[bytes] = []
-        for number, page in enumerate(manifest.pages):
-            if page.page_id not in seen_pages:
-                seen_pages.add(page.page_id)
-                hints = [manifest.packs[pack] for pack in page.packs]
-                for entry in reader.page(manifest, number):
-                    batches += (part.ids for part in reader.lists(entry.blob, hints))
-        found = np.frombuffer(b"".join(batches), f"S{ID_SIZE}")
-        distinct = np.unique(np.concatenate((distinct, found)))
-    places = index.locate(distinct.tobytes())
-    here = places.packs != ABSENT
-    share = places.frame_lengths[here] / np.maximum(places.frame_sizes[here], 1)
+        savings.add(objects.get_manifest(record.manifest_id))
+    kinds = savings.kinds()
     latest = ref.versions[-1]
     return DatasetStat(
         name=ref.dataset,
@@ -178,8 +169,23 @@ def dataset_stat(ref: Ref, reader: Reader, index: ChunkIndex) -> DatasetStat:
         files=latest.files,
         size=latest.size,
         total_size=sum(record.size for record in ref.versions),
-        unique_bytes=int(places.sizes[here].sum()),
-        stored_bytes=int((places.sizes[here] * share).sum()),
+        unique_bytes=sum(kind.unique_bytes for kind in kinds),
+        stored_bytes=sum(kind.stored_bytes for kind in kinds),
+        kinds=kinds,
+    )
+
+
+def version_stat(
+    ref: Ref, record: VersionRecord, objects: Objects, savings: Savings
+) -> VersionStat:
+    """Return the sizes of one version."""
+    savings.add(objects.get_manifest(record.manifest_id))
+    kinds = savings.kinds()
+    return VersionStat(
+        version=version_of(ref, record),
+        unique_bytes=sum(kind.unique_bytes for kind in kinds),
+        stored_bytes=sum(kind.stored_bytes for kind in kinds),
+        kinds=kinds,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import mmap
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ from chunkstore.limits import MAX_FRAME_SIZE, MAX_PACK_CHUNKS, MAX_PACK_LENGTH
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Clock
 
-_FRAME_CHUNKS: Final = MAX_PACK_CHUNKS // 16  # files of a few bytes must not fill a directory
+FRAME_CHUNKS: Final = MAX_PACK_CHUNKS // 16  # files of a few bytes must not fill a directory
 _LONGEST_TAIL: Final = MAX_PACK_CHUNKS * 50 + TRAILER_LENGTH
 
 
@@ -46,6 +46,7 @@ class _OpenFrame:
     ids: list[ChunkId] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     kinds: list[ChunkKind] = field(default_factory=list)
+    shares: Counter[str] = field(default_factory=Counter)
 
 
 class Packer:
@@ -86,7 +87,7 @@ class Packer:
         put, size = objects.put_pack, lambda _, _pack, data: sum(map(len, data))
         self._put = clock.timed("upload", put, size)
         self._open = _OpenFrame()
-        self._compressing: deque[Future[tuple[Frame, bytes]]] = deque()
+        self._compressing: deque[tuple[Future[tuple[Frame, bytes]], Counter[str]]] = deque()
         self._frames: list[Frame] = []
         self._body: mmap.mmap | None = None
         self._spare_bodies: list[mmap.mmap] = []
@@ -97,9 +98,16 @@ class Packer:
         self._durable: list[tuple[IndexedPack, range]] = []
         self._packs: list[tuple[range, PackHint]] = []
         self.stored_bytes = 0
+        self.stored_by: dict[str, float] = {}
+        """Stored bytes of frames for each label: of each frame its part of the raw bytes."""
 
-    def add(self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview) -> int:
-        """Take a new chunk, whose bytes must not change; return the ticket of its frame."""
+    def add(
+        self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview, label: str = ""
+    ) -> int:
+        """Take a new chunk, whose bytes must not change; return the ticket of its frame.
+
+        `label` is what its stored bytes are counted for, in `stored_by`.
+        """
         frame = self._open
         ticket = self._ticket
         frame.pieces.append(data)
@@ -107,7 +115,8 @@ class Packer:
         frame.ids.append(identifier)
         frame.sizes.append(len(data))
         frame.kinds.append(kind)
-        if frame.size >= self._config.frame_size or len(frame.ids) >= _FRAME_CHUNKS:
+        frame.shares[label] += len(data)
+        if frame.size >= self._config.frame_size or len(frame.ids) >= FRAME_CHUNKS:
             self._close_frame()
         return ticket
 
@@ -157,14 +166,18 @@ class Packer:
     def _close_frame(self) -> None:
         frame, self._open = self._open, _OpenFrame()
         self._ticket += 1
-        self._compressing.append(self._compressors.submit(self._store, frame))
+        self._compressing.append((self._compressors.submit(self._store, frame), frame.shares))
         while len(self._compressing) > self._frames_ahead or (
-            self._compressing and self._compressing[0].done()
+            self._compressing and self._compressing[0][0].done()
         ):
             self._lay_frame()
 
     def _lay_frame(self) -> None:
-        frame, data = self._clock.wait(self._compressing.popleft())
+        future, shares = self._compressing.popleft()
+        frame, data = self._clock.wait(future)
+        for label, raw in shares.items():
+            share = len(data) * raw / frame.raw_size
+            self.stored_by[label] = self.stored_by.get(label, 0) + share
         chunks = self._chunks + len(frame.ids)
         length = (self._body.tell() if self._body else 0) + len(data)
         if self._frames and (chunks > MAX_PACK_CHUNKS or length + _LONGEST_TAIL > MAX_PACK_LENGTH):

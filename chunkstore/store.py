@@ -5,7 +5,6 @@ All else in the library stands below this module; `inspection` has what only loo
 
 from __future__ import annotations
 
-import io
 import os
 import secrets
 import time
@@ -17,6 +16,7 @@ from chunkstore.address import LATEST, Address, parse_address
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.backends.location import S3Options, open_backend
+from chunkstore.backends.retry import DEFAULT_DEADLINE
 from chunkstore.chunk_index import ChunkIndex
 from chunkstore.chunker import Chunker
 from chunkstore.creation import create_on
@@ -30,7 +30,7 @@ from chunkstore.format.config import (
     ChunkerSpec,
     Config,
 )
-from chunkstore.format.manifest import Entry, Manifest
+from chunkstore.format.manifest import Entry
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.inspection import version_of
 from chunkstore.objects import Objects
@@ -38,9 +38,10 @@ from chunkstore.profile import OFF, Clock, Profile
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, resolve, with_tag, without_versions
 from chunkstore.restore import LinkPolicy, PullOptions, restore
+from chunkstore.savings import Savings
 from chunkstore.segment_cache import root_folder
 from chunkstore.source import Source, open_source
-from chunkstore.stream import FileContent, StoredFile, open_content
+from chunkstore.stream import FileContent, buffered, open_content
 from chunkstore.target import check_apart
 from chunkstore.values import (
     Change,
@@ -52,15 +53,11 @@ from chunkstore.values import (
     StatusResult,
     StoreStat,
     Version,
+    VersionStat,
 )
 from chunkstore.writer import Caches, PushOptions, push
 
 StrPath: TypeAlias = str | os.PathLike[str]
-
-DEFAULT_DEADLINE = 300.0
-"""Seconds for which an S3 server that does not answer is tried again."""
-
-_READ_BUFFER = 256 * 1024
 
 
 class Store:
@@ -329,11 +326,7 @@ class Store:
         options = PushOptions(paths=paths, dry_run=True, against=where.version)
         watch = inspection.StatusWatch(progress)
         result = self._push(open_source(folder, None), where.dataset, options, watch)
-        stored = self._refs.get(where.dataset)
-        version = None
-        if stored is not None and stored.ref.versions:
-            version = version_of(stored.ref, resolve(stored.ref, where.version))
-        return watch.result(version, result)
+        return watch.result(self._refs.get(where.dataset), where.version, result)
 
     def open_file(self, address: str | Address) -> IO[bytes]:
         """Open one file of a version: seekable, buffered, every byte verified.
@@ -342,8 +335,7 @@ class Store:
             NotFoundError: no such dataset, version or file; a folder or link stands there.
         """
         where = parse_address(address)
-        content = self.file_content(where)
-        return io.BufferedReader(StoredFile(content, str(where)), _READ_BUFFER)
+        return buffered(self.file_content(where), str(where))
 
     def file_content(self, address: str | Address) -> FileContent:
         """Return one file of a version for reading by ranges, in blocks, reading ahead.
@@ -405,7 +397,8 @@ class Store:
             NotFoundError: no such dataset or version.
         """
         reader = self._reader()
-        yield from inspection.diff(reader, self._manifest(before), self._manifest(after))
+        found = [self._resolve(parse_address(address))[1] for address in (before, after)]
+        yield from inspection.diff(reader, *(reader.manifest(v.manifest_id) for v in found))
 
     def tag(self, address: str | Address, name: str) -> Version:
         """Name a version and return it; the name moves there from wherever it was.
@@ -448,9 +441,12 @@ class Store:
 
     # looking
 
-    def stat(self) -> StoreStat:
-        """Return the sizes of the whole store; loads the whole index."""
-        return inspection.store_stat(self._objects, self._refs, self._index())
+    def stat(self, *, by_kind: bool = False) -> StoreStat:
+        """Return the sizes of the whole store; loads the whole index.
+
+        With `by_kind` also by kind of file, which goes through the entries of all versions.
+        """
+        return inspection.store_stat(self._objects, self._refs, self._savings(), by_kind=by_kind)
 
     def dataset_stat(self, address: str | Address) -> DatasetStat:
         """Return the sizes of a dataset; goes through the entries of all its versions.
@@ -458,9 +454,17 @@ class Store:
         Raises:
             NotFoundError: there is none.
         """
-        name = parse_address(address).dataset
-        ref = self._refs.require(name).ref
-        return inspection.dataset_stat(ref, self._reader(), self._index())
+        ref = self._refs.require(parse_address(address).dataset).ref
+        return inspection.dataset_stat(ref, self._objects, self._savings())
+
+    def version_stat(self, address: str | Address) -> VersionStat:
+        """Return the sizes of a version; goes through its entries and loads the whole index.
+
+        Raises:
+            NotFoundError: no such dataset or version.
+        """
+        found = self._resolve(parse_address(address))
+        return inspection.version_stat(*found, self._objects, self._savings())
 
     def doctor(self) -> list[DoctorCheck]:
         """Look at the storage, the chunker and the caches; probes with racing small objects."""
@@ -477,14 +481,13 @@ class Store:
         ref = self._refs.require(address.dataset).ref
         return ref, resolve(ref, address.version)
 
-    def _manifest(self, address: str | Address) -> Manifest:
-        _, record = self._resolve(parse_address(address))
-        return self._objects.get_manifest(record.manifest_id)
-
     def _index(self) -> ChunkIndex:
         index = ChunkIndex(self._objects, self._caches.segments)
         index.load_for_reading()
         return index
+
+    def _savings(self) -> Savings:
+        return Savings(self._reader(), self._index())
 
     def _reader(
         self, on_fetched: inspection.Counter = lambda _: None, clock: Clock = OFF

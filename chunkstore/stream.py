@@ -21,6 +21,7 @@ from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
 from chunkstore.ids import ID_SIZE, ChunkKind
 from chunkstore.reader import Reader, Wanted
 
+_READ_BUFFER: Final = 256 * 1024
 GROUP_SIZE: Final = 4 * 1024 * 1024
 """Raw bytes that are fetched at once while a file is read in order."""
 
@@ -143,6 +144,11 @@ class FileContent:
         return found
 
 
+def buffered(content: FileContent, name: str) -> io.BufferedReader:
+    """Return a file object over `content`, called `name`, for reads of any size."""
+    return io.BufferedReader(StoredFile(content, name), _READ_BUFFER)
+
+
 def open_content(reader: Reader, manifest: Manifest, where: Address) -> FileContent:
     """Return the content of the file that an address names.
 
@@ -161,7 +167,7 @@ def open_content(reader: Reader, manifest: Manifest, where: Address) -> FileCont
 class StoredFile(io.RawIOBase):
     """A file of a version, read-only and seekable; every byte is verified before it is given.
 
-    Wrap it in `io.BufferedReader`, as `Store.open_file` does, for small reads.
+    `buffered` wraps it, for small reads.
     """
 
     def __init__(self, content: FileContent, name: str) -> None:

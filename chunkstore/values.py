@@ -63,6 +63,27 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PushedKind:
+    """What files of one kind brought into the store.
+
+    Attributes:
+        kind: their suffix, such as ".csv"; "" without one, "other" beyond a thousand kinds.
+        files: files that are new or changed against the version before.
+        size: bytes of them.
+        new_bytes: raw bytes of chunks that the store lacked; those that several kinds have count
+            for the first.
+        stored_bytes: what these chunks take up: of each frame the part that they have of its raw
+            bytes. In a dry run about that; 0 of a status.
+    """
+
+    kind: str
+    files: int
+    size: int
+    new_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PushStats:
     """What a push did.
 
@@ -71,9 +92,11 @@ class PushStats:
         size: bytes of its files.
         new_files: entries that are new or changed against the version before.
         new_bytes: raw bytes of chunks that the store lacked.
-        stored_bytes: what the store grew by.
+        stored_bytes: what the store grew by; in a dry run about that, 0 of a status.
         sent_bytes: what left this process for the backend.
         seconds: how long it took.
+        kinds: the same by kind of file, those that take up most first. Their `new_bytes` add up;
+            `stored_bytes` has the lists of files and chunks too.
     """
 
     files: int
@@ -83,6 +106,7 @@ class PushStats:
     stored_bytes: int
     sent_bytes: int
     seconds: float
+    kinds: tuple[PushedKind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +120,8 @@ class PushResult:
         unchanged: the folder equals the version before, so none was made.
         stats: what the push did; in a dry run, what it would do.
         left_out: (path, reason) of what was passed over, at most a thousand.
+        unreadable: files that could not be read. A push that is no dry run fails over them, unless
+            it is told to skip them.
     """
 
     dataset: str
@@ -104,6 +130,7 @@ class PushResult:
     unchanged: bool
     stats: PushStats
     left_out: tuple[tuple[str, str], ...] = ()
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +216,45 @@ class StatusResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KindStat:
+    """Sizes of the files of one kind.
+
+    Attributes:
+        kind: their suffix, such as ".csv"; "" without one; "link" and "folder" for what is no file,
+            "other" beyond a thousand kinds.
+        files: how many there are, in all versions together.
+        size: bytes of them.
+        unique_bytes: raw bytes of their different chunks; a chunk that several kinds or versions
+            have counts for the first.
+        stored_bytes: what the packs spend on those: of each frame the part that they have of its
+            raw bytes.
+    """
+
+    kind: str
+    files: int
+    size: int
+    unique_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionStat:
+    """Sizes of one version.
+
+    Attributes:
+        version: the version.
+        unique_bytes: raw bytes of its different chunks.
+        stored_bytes: what the packs spend on those chunks, whoever brought them.
+        kinds: the same by kind of file, those that take up most first.
+    """
+
+    version: Version
+    unique_bytes: int
+    stored_bytes: int
+    kinds: tuple[KindStat, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetStat:
     """Sizes of one dataset.
 
@@ -200,6 +266,7 @@ class DatasetStat:
         total_size: bytes of all versions' files together.
         unique_bytes: raw bytes of the different chunks of all versions.
         stored_bytes: what the packs that hold those chunks spend on them.
+        kinds: the sizes of all versions by kind of file, those that take up most first.
     """
 
     name: str
@@ -209,6 +276,7 @@ class DatasetStat:
     total_size: int
     unique_bytes: int
     stored_bytes: int
+    kinds: tuple[KindStat, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +294,7 @@ class StoreStat:
         index_segments: how many there are.
         index_bytes: their stored bytes.
         metadata_bytes: stored bytes of manifests and refs.
+        kinds: the sizes of all versions by kind of file, where that was asked for.
     """
 
     datasets: int
@@ -238,6 +307,7 @@ class StoreStat:
     index_segments: int
     index_bytes: int
     metadata_bytes: int
+    kinds: tuple[KindStat, ...] = ()
 
     @property
     def stored_bytes(self) -> int:

@@ -248,6 +248,7 @@ class _Push:
                 dry_run=self._options.dry_run,
                 progress=self._progress,
                 whole=lambda: census.totals,
+                estimate=self._options.dry_run and self._options.against is None,
                 clock=self._options.clock,
             ) as ingest,
         ):
@@ -286,7 +287,7 @@ class _Push:
             if same and self._parent_record and not self._options.allow_same:
                 return self._unchanged(ingest, self._parent_record)
             if self._options.dry_run:
-                return self._result(ingest, None, 0, unchanged=False)
+                return self._result(ingest, None, ingest.estimated_bytes(), unchanged=False)
             ingest.finish()
             manifest = self._manifest(ingest)
             identifier, length = self._objects.put_manifest(manifest)
@@ -395,10 +396,13 @@ class _Push:
             log.warning("the index was not compacted: %s", error)
 
     def _result(
-        self, ingest: Ingest, record: VersionRecord | None, manifest_length: int, *, unchanged: bool
+        self, ingest: Ingest, record: VersionRecord | None, more_bytes: int, *, unchanged: bool
     ) -> PushResult:
         totals = ingest.totals
-        grown = ingest.index_bytes + manifest_length
+        grown = 0 if self._options.dry_run else ingest.index_bytes + more_bytes
+        if not unchanged:
+            for notice in ingest.notices():
+                self._progress(notice)
         return PushResult(
             dataset=self._dataset,
             version=record.number if record else None,
@@ -409,11 +413,13 @@ class _Push:
                 size=ingest.pager.size,
                 new_files=totals.new_files,
                 new_bytes=totals.new_bytes,
-                stored_bytes=ingest.stored_bytes + manifest_length,
+                stored_bytes=ingest.stored_bytes + more_bytes,
                 sent_bytes=totals.sent_bytes + grown,
                 seconds=time.monotonic() - self._started,
+                kinds=ingest.kinds(),
             ),
             left_out=(*totals.failures, *totals.left_out),
+            unreadable=totals.failure_count,
         )
 
 

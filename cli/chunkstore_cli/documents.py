@@ -76,7 +76,9 @@ def push_summary(result: PushResult, report: ProfileReport | None) -> dict[str, 
         "new_bytes": stats.new_bytes,
         "stored_bytes": stats.stored_bytes,
         "sent_bytes": stats.sent_bytes,
+        "unreadable": result.unreadable,
         "seconds": round(stats.seconds, 3),
+        "kinds": [asdict(kind) for kind in stats.kinds],
         **_profile(report),
     }
 

@@ -8,7 +8,9 @@ from tests.cli.conftest import Place
 
 SUMMARY = {
     "type", "dataset", "version", "manifest", "unchanged", "files", "size", "new_files",
-    "new_bytes", "stored_bytes", "sent_bytes", "seconds",
+    "new_bytes", "stored_bytes", "sent_bytes", "unreadable",
+    "kinds",
+    "seconds",
 }  # fmt: skip
 
 
@@ -139,6 +141,33 @@ def test_unreadable(stocked: Place) -> None:
     assert events[-1]["code"] == "unreadable_files"
     skipped = stocked.well("push", "pets", "pets", "--skip-unreadable", "--allow-same")
     assert "left out: broken" in skipped.errors
+
+
+def test_a_dry_run_foretells_the_failure(stocked: Place) -> None:
+    """A dry run of a push that would fail says all it has to say, then why, with status 3."""
+    os.symlink(b"\xff", stocked.folder / "pets/broken")
+    stocked.file("pets/notes.txt", "changed\n")
+    ended = stocked.run("push", "pets", "pets", "-n")
+    assert ended.status == 3
+    assert "notes.txt" in ended.text
+    assert "error: 1 file cannot be read; this push would commit nothing" in ended.errors
+    assert "--skip-unreadable" in ended.errors
+    as_json = stocked.run("push", "pets", "pets", "-n", "--json")
+    assert (as_json.status, as_json.events[-1]["unreadable"]) == (3, 1)
+    stocked.well("push", "pets", "pets", "-n", "--skip-unreadable")
+
+
+def test_a_dry_run_by_kind(stocked: Place) -> None:
+    """A dry run has a line for each kind of file that would add something, without promises."""
+    stocked.file("pets/new.csv", "1,2\n" * 1000)
+    ended = stocked.well("push", "pets", "pets", "-n")
+    head, row = (line.split() for line in ended.lines[2:4])
+    assert head == ["KIND", "FILES", "SIZE", "NEW", "STORED,", "ABOUT"]
+    assert row[:6] == [".csv", "1", "3.9", "KiB", "3.9", "KiB"]
+    assert "about" in ended.lines[-1]
+    (kind,) = stocked.well("push", "pets", "pets", "-n", "--json").events[-1]["kinds"]
+    assert kind["kind"] == ".csv"
+    assert kind["new_bytes"] == 4000
 
 
 def test_slips(stocked: Place) -> None:

@@ -43,6 +43,31 @@ def test_a_version(stocked: Place) -> None:
     assert "pets@1" in text
 
 
+def test_by_kind(stocked: Place) -> None:
+    """A table by kind of file ends what is said of a dataset, a version, and a store if asked."""
+    heads = {
+        words: "KIND" in stocked.well("stat", *words).text
+        for words in (("pets",), ("pets@1",), ("--by-kind",), ())
+    }
+    assert heads == {("pets",): True, ("pets@1",): True, ("--by-kind",): True, (): False}
+    whole = stocked.well("stat", "--by-kind", "--json").document
+    assert sum(kind["size"] for kind in whole["kinds"]) == whole["total_size"]
+    version = stocked.well("stat", "pets@1", "--json").document
+    assert sum(kind["files"] for kind in version["savings"]["kinds"]) == version["files"]
+
+
+def test_many_kinds(place: Place) -> None:
+    """Beyond ten kinds the smallest are summed up in one line."""
+    for number in range(15):
+        place.file(f"data/a.k{number}", f"{number}" * (15 - number))
+    place.well("init", "./store")
+    place.well("push", "data", "many", "-s", "./store")
+    lines = place.well("stat", "many", "-s", "./store").lines
+    table = lines[lines.index("") + 1 :]
+    assert len(table) == 12
+    assert table[-1].split()[:3] == ["5", "others", "5"]
+
+
 def test_quiet(stocked: Place) -> None:
     """With --quiet the id or name of what is meant is printed."""
     assert len(stocked.well("stat", "-q").text.strip()) == 32

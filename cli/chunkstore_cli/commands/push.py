@@ -12,6 +12,8 @@ from chunkstore.errors import InvalidInputError, NotFoundError
 from chunkstore_cli import output
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import push_summary
+from chunkstore_cli.exit_codes import Status
+from chunkstore_cli.kinds import pushed_kinds
 from chunkstore_cli.options import dry_run, path_filters, profile, verb
 from chunkstore_cli.profiling import Profiling
 from chunkstore_cli.progress import PUSH, watching
@@ -69,7 +71,7 @@ def push(
     allow_same: bool,
     level: int,
     profile: bool,
-) -> None:
+) -> Status | None:
     """Store SOURCE, a folder, a file or - for stdin, as the next version of DATASET.
 
     Only chunks that the store lacks are sent. A push that was broken off, by Ctrl-C, a lost
@@ -77,7 +79,7 @@ def push(
 
     A folder's .chunkstoreignore files, in the syntax of .gitignore, say what is left out. A push
     that changes nothing makes no version. One that cannot read a file makes none either and
-    ends with status 3.
+    ends with status 3; so does a dry run that would.
     """
     _check(source, dataset)
     profiling = Profiling(session.common, wanted=profile)
@@ -108,7 +110,8 @@ def push(
         if result.manifest_id:
             output.line(result.manifest_id.hex())
     else:
-        _tell(result)
+        _tell(result, dry_run=dry_run)
+    return _foretell(result) if dry_run and not skip_unreadable else None
 
 
 def _check(source: str, dataset: str) -> None:
@@ -133,15 +136,31 @@ def _stdin() -> IO[bytes]:
     return open(0, "rb", buffering=0, closefd=False)
 
 
-def _tell(result: PushResult) -> None:
+def _foretell(result: PushResult) -> Status | None:
+    """Say that the push would fail, and return its status, if files cannot be read."""
+    if not result.unreadable:
+        return None
+    output.note(
+        f"error: {output.count_text(result.unreadable, 'file')} cannot be read; "
+        "this push would commit nothing"
+    )
+    output.hint("mend them, exclude them, or push without them by --skip-unreadable")
+    return Status.SOME_FILES_FAILED
+
+
+def _tell(result: PushResult, *, dry_run: bool) -> None:
     stats = result.stats
     content = f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}"
     changed = output.count_text(stats.new_files, "changed file")
     new = f"{changed}, {output.size_text(stats.new_bytes)}"
     if result.unchanged:
         output.line(f"{result.dataset}@{result.version} is unchanged: {content}")
-    elif result.version is None or result.manifest_id is None:
-        output.line(f"{result.dataset} would get a version: {content}; new: {new}")
+    elif dry_run or result.manifest_id is None:
+        pushed_kinds(stats.kinds)
+        output.line(
+            f"{result.dataset} would get a version: {content}; "
+            f"new: {new}; about {output.size_text(stats.stored_bytes)} would be stored"
+        )
     else:
         identifier = output.short_id(result.manifest_id)
         output.line(f"{result.dataset}@{result.version} {identifier}: {content}")

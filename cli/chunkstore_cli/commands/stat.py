@@ -12,6 +12,7 @@ from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import version_document
+from chunkstore_cli.kinds import kind_stats, times_less
 from chunkstore_cli.options import verb
 from chunkstore_cli.output import count_text, size_text
 from chunkstore_cli.session import Session
@@ -25,22 +26,31 @@ if TYPE_CHECKING:
     chunkstore stat
     chunkstore stat imagenet
     chunkstore stat imagenet@v2
+    chunkstore stat --by-kind
     """
 )
 @click.argument("address", required=False, shell_complete=dataset_names)
-def stat(session: Session, address: str | None) -> None:
-    """Show the sizes of the whole store, of a dataset NAME, or of a version NAME@VERSION."""
+@click.option(
+    "--by-kind", is_flag=True, help="Of the whole store: go through all versions for the table."
+)
+def stat(session: Session, address: str | None, by_kind: bool) -> None:
+    """Show the sizes of the whole store, of a dataset NAME, or of a version NAME@VERSION.
+
+    What is UNIQUE are the different chunks, before compression; STORED is what these take up. The
+    table has them by kind of file, for a dataset or a version. What several kinds or versions
+    share counts for the first.
+    """
     with session.open_store() as store:
         if address is None:
-            _store(session, store)
+            _store(session, store, by_kind=by_kind)
         elif "@" in address or ":" in address:
             _version(session, store, address)
         else:
             _dataset(session, store, address)
 
 
-def _store(session: Session, store: Store) -> None:
-    found = store.stat()
+def _store(session: Session, store: Store, *, by_kind: bool) -> None:
+    found = store.stat(by_kind=by_kind)
     if session.common.json:
         numbers = {**asdict(found), "stored_bytes": found.stored_bytes}
         output.document({"url": store.url, "id": store.config.store_id.hex(), **numbers})
@@ -59,6 +69,8 @@ def _store(session: Session, store: Store) -> None:
                 ("chunks", f"{found.chunks:,}"),
             ]
         )
+        if found.kinds:
+            kind_stats(found.kinds)
 
 
 def _dataset(session: Session, store: Store, name: str) -> None:
@@ -77,15 +89,17 @@ def _dataset(session: Session, store: Store, name: str) -> None:
                 *_savings(found.total_size, found.unique_bytes, found.stored_bytes),
             ]
         )
+        kind_stats(found.kinds)
 
 
-def _savings(total: int, unique: int, stored: int) -> list[tuple[str, str]]:
-    """Return what all versions hold, what of it is different, and what that takes up."""
-    ratio = f", {total / stored:.1f} times less" if stored and total > stored else ""
+def _savings(
+    total: int, unique: int, stored: int, of: str = "all versions"
+) -> list[tuple[str, str]]:
+    """Return what there is, what of it is different, and what that takes up."""
     return [
-        ("all versions", size_text(total)),
-        ("unique", size_text(unique)),
-        ("stored", f"{size_text(stored)}{ratio}"),
+        (of, size_text(total)),
+        ("unique", size_text(unique) + times_less(total, unique)),
+        ("stored", size_text(stored) + times_less(total, stored)),
     ]
 
 
@@ -95,21 +109,27 @@ def _version(session: Session, store: Store, address: str) -> None:
         raise InvalidInputError(
             f"a path has no sizes of its own: {address!r}", hint=f"try 'chunkstore ls -l {address}'"
         )
-    version = store.version(where)
+    if session.common.quiet:
+        output.line(store.version(where).manifest_id.hex())
+        return
+    found = store.version_stat(where)
+    version = found.version
     if session.common.json:
-        output.document(version_document(version))
-    elif session.common.quiet:
-        output.line(version.manifest_id.hex())
-    else:
-        output.pairs(
-            [
-                ("version", f"{version.dataset}@{version.number}"),
-                ("manifest", version.manifest_id.hex()),
-                ("created (UTC)", output.time_text(version.created_ns)),
-                ("message", version.message or "-"),
-                ("tags", " ".join(version.tags) or "-"),
-                ("files", f"{size_text(version.size)} in {count_text(version.files, 'file')}"),
-                ("new at commit", size_text(version.new_bytes)),
-                ("stored at commit", size_text(version.stored_bytes)),
-            ]
-        )
+        savings = asdict(found)
+        del savings["version"]
+        output.document({**version_document(version), "savings": savings})
+        return
+    output.pairs(
+        [
+            ("version", f"{version.dataset}@{version.number}"),
+            ("manifest", version.manifest_id.hex()),
+            ("created (UTC)", output.time_text(version.created_ns)),
+            ("message", version.message or "-"),
+            ("tags", " ".join(version.tags) or "-"),
+            ("new at commit", size_text(version.new_bytes)),
+            ("stored at commit", size_text(version.stored_bytes)),
+            ("files", f"{version.files:,}"),
+            *_savings(version.size, found.unique_bytes, found.stored_bytes, of="size"),
+        ]
+    )
+    kind_stats(found.kinds)
