@@ -1,9 +1,11 @@
 """How much of a file is new after an edit, for ways of writing files that deduplicate or do not.
 
-`python -m bench.bench_formats [SIZE_MB]` prints the table of docs/howto/deduplicate-well.md. For each
-format a file is written, pushed, edited, written anew and pushed again; the share is that of the
-second file's bytes that the store lacked. What needs pyarrow, h5py, safetensors or a gzip with
---rsyncable is left out where that is missing.
+    python -m bench.bench_formats [SIZE_MB]
+
+prints the table of docs/howto/deduplicate-well.md. For each format a file is written, pushed,
+edited, written anew and pushed again; the share is that of the second file's bytes that the store
+lacked. What needs pyarrow, h5py, safetensors or a gzip with --rsyncable is left out where that is
+missing.
 """
 
 from __future__ import annotations
@@ -145,10 +147,8 @@ def formats() -> Iterator[tuple[str, Writer]]:
     """Yield what can be written here."""
     yield "CSV", _csv
     yield "CSV, gzip", _gzip()
-    if (
-        subprocess.run(["gzip", "--rsyncable", "-c"], input=b"", capture_output=True).returncode
-        == 0
-    ):
+    rsyncable = ["gzip", "--rsyncable", "-c"]
+    if subprocess.run(rsyncable, input=b"", capture_output=True, check=False).returncode == 0:
         yield "CSV, gzip --rsyncable", _gzip("--rsyncable")
     yield "CSV in a ZIP", _zip
     yield "SQLite", _sqlite
@@ -167,16 +167,15 @@ def formats() -> Iterator[tuple[str, Writer]]:
         yield "safetensors", _safetensors
 
 
-def measure(store: Store, folder: Path, name: str, write: Writer, before: Table, after: Table):  # type: ignore[no-untyped-def]  # (size, new, stored of both)
-    """Push a file and its edited successor; return (bytes, new bytes, stored bytes of both)."""
-    path = folder / "file"
+def measure(store: Store, path: Path, write: Writer, tables: tuple[Table, Table]) -> str:
+    """Push a file and its successor; return the new share of that, and what both take up."""
     path.unlink(missing_ok=True)
-    dataset = f"d{random.Random(name).randrange(1 << 60)}"
-    write(path, before)
-    first = store.push(path, dataset).stats
-    write(path, after)
-    second = store.push(path, dataset).stats
-    return second.size, second.new_bytes, first.stored_bytes + second.stored_bytes
+    stored = 0
+    for table in tables:
+        write(path, table)
+        stats = store.push(path, "file").stats
+        stored += stats.stored_bytes
+    return f"{stats.new_bytes / stats.size:.0%} ({stored / 1e6:.1f})"
 
 
 def main(arguments: list[str]) -> None:
@@ -187,16 +186,15 @@ def main(arguments: list[str]) -> None:
     changes["rows shuffled"] = shuffled(before)
     sys.stdout.write(f"{rows:,} rows; new share of the second file, stored MB of both\n")
     with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "file"
         for name, write in formats():
             cells = []
-            size = 0
-            for edit, after in changes.items():
-                with Store.create(
-                    f"{place}/{name}-{edit}".replace(",", ""), cache_folder=f"{place}/cache"
-                ) as store:
-                    size, new, stored = measure(store, Path(place), name, write, before, after)
-                cells.append(f"{new / size:.0%} ({stored / 1e6:.1f})")
-            sys.stdout.write(f"| {name} | {size / 1e6:.1f} | " + " | ".join(cells) + " |\n")
+            for number, after in enumerate(changes.values()):
+                url = f"{place}/{len(name)}-{number}-{name.replace(' ', '')}"
+                with Store.create(url, cache_folder=f"{place}/cache") as store:
+                    cells.append(measure(store, path, write, (before, after)))
+            size = path.stat().st_size / 1e6
+            sys.stdout.write(f"| {name} | {size:.1f} | {' | '.join(cells)} |\n")
             sys.stdout.flush()
 
 
