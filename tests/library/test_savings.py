@@ -211,7 +211,7 @@ def test_a_parquet_file_that_was_rewritten(store: Store, tmp_path: Path) -> None
 def test_no_hint_without_need(store: Store, tmp_path: Path) -> None:
     """None for a first version, a small file, one that shares much, or one written by content."""
     large = _parquet(1, 6 * MIB)
-    mostly_old = large[: 4 * MIB] + random_bytes(2 * MIB, 9)
+    mostly_old = large[: 5 * MIB] + random_bytes(MIB, 9)
     by_content = _parquet(2, 5 * MIB, b"content_defined_chunking\0true")
     for name, contents in {
         "first": [large],
