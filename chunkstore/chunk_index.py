@@ -269,7 +269,6 @@ class ChunkIndex:
                     )
                     stored[rows] = segment.sizes[at] * share
                 before += len(segment.ids)
-            self._release_pages(len(wanted))
         return numbers, sizes, stored
 
     def _pack_numbers(self, loaded: _Loaded, at: IntArray) -> IntArray:
