@@ -45,7 +45,7 @@ LINES: Final = {
     "far-gigabit": (0.02, 125e6),
 }
 COMMAND: Final = Path(sys.executable).with_name("chunkstore")
-PUTS: Final = 3
+PUTS: Final = 2
 GETS: Final = 4
 
 

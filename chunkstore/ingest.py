@@ -31,6 +31,7 @@ from chunkstore.format.pack import PackClass
 from chunkstore.ids import ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
 from chunkstore.kinds import kind_of
 from chunkstore.ledger import Ledger
+from chunkstore.limits import MAX_PACK_CHUNKS
 from chunkstore.objects import Objects
 from chunkstore.packer import Packer
 from chunkstore.pager import Pager
@@ -42,6 +43,9 @@ from chunkstore.walk import LeftOut
 _INDEX_BYTES: Final = 128 * 1024 * 1024
 _INDEX_SECONDS: Final = 15.0
 """Durable packs are put into the index this often, so a push that is killed loses no more."""
+
+_INDEX_CHUNKS: Final = MAX_PACK_CHUNKS
+"""So are this many chunks: one that is not yet in the index takes 0.4 KB of memory."""
 
 _PACKS_AHEAD: Final = 2
 _UPLOADERS: Final = 2
@@ -140,7 +144,7 @@ class Ingest:
         self._pending: dict[ChunkId, int] = {}  # new chunks that are not yet in the index: place
         self._by_place: dict[int, list[ChunkId]] = {}
         self._file: _OpenFile | None = None
-        self._unindexed_bytes = 0
+        self._unindexed_bytes = self._unindexed_chunks = 0
         self._indexed_at = time.monotonic()
         self._told_at = 0.0
         self.index_bytes = 0
@@ -215,6 +219,8 @@ class Ingest:
 
     def finish(self) -> None:
         """Make everything durable that was taken in: packs first, then their index segment."""
+        for packer in self._packers.values():  # the last packs of both go up side by side
+            packer.close()
         durable = [pack for p in self._packers.values() for pack, _ in p.finish()]
         if durable:
             self.index_bytes += self._publish(durable)
@@ -371,7 +377,8 @@ class Ingest:
 
     def _index_durable(self) -> None:
         due = time.monotonic() - self._indexed_at > _INDEX_SECONDS
-        if not due and self._unindexed_bytes < _INDEX_BYTES:
+        few = self._unindexed_bytes < _INDEX_BYTES and self._unindexed_chunks < _INDEX_CHUNKS
+        if not due and few:
             return
         durable = []
         for pack_class, packer in self._packers.items():
@@ -381,17 +388,18 @@ class Ingest:
                     self._forget_pending(-2 - (ticket * 2 + pack_class))
         if durable:
             self.index_bytes += self._publish(durable)
-        self._unindexed_bytes = 0
-        self._indexed_at = time.monotonic()
+            self._unindexed_bytes = self._unindexed_chunks = 0
+            self._indexed_at = time.monotonic()
 
     def _forget_pending(self, place: int) -> None:
         for identifier in self._by_place.pop(place, ()):
             self._pending.pop(identifier, None)
 
-    def _sent(self, length: int) -> None:
+    def _sent(self, length: int, chunks: int) -> None:
         with self._sent_lock:
             self.totals.sent_bytes += length
             self._unindexed_bytes += length
+            self._unindexed_chunks += chunks
 
     def _tell(self, *, force: bool = False) -> None:
         now = time.monotonic()

@@ -68,7 +68,7 @@ class Packer:
         uploaders: Executor,
         frames_ahead: int,
         packs_ahead: int,
-        on_sent: Callable[[int], None],
+        on_sent: Callable[[int, int], None],
         clock: Clock = OFF,
     ) -> None:
         """Keep at most `frames_ahead` frames and `packs_ahead` packs at work."""
@@ -135,13 +135,17 @@ class Packer:
         durable, self._durable = self._durable, []
         return durable
 
-    def finish(self) -> list[tuple[IndexedPack, range]]:
-        """Upload what is open, wait for all uploads and return as `take_durable`."""
+    def close(self) -> None:
+        """Begin to upload what is open."""
         if self._open.pieces:
             self._close_frame()
         while self._compressing:
             self._lay_frame()
         self._close_pack()
+
+    def finish(self) -> list[tuple[IndexedPack, range]]:
+        """Upload what is open, wait for all uploads and return as `take_durable`."""
+        self.close()
         while self._uploading:
             self._settle_upload()
         return self.take_durable()
@@ -228,7 +232,7 @@ class Packer:
         length = sum(len(buffer) for buffer in data)
         pack = PackId(content_hash(data))
         self._put(pack, data)
-        self._on_sent(length)
+        self._on_sent(length, sum(len(frame.ids) for frame in frames))
         offset = length - len(tail)
         return IndexedPack(pack, length, offset, decode_directory(tail, offset, pack.hex()))
 

@@ -87,7 +87,8 @@ class Refs:
         """Replace the ref by what `edit` makes of it, and return it: the commit point.
 
         `edit` is called again with the newer ref whenever another writer was first, and may
-        raise to give up. With `create` a dataset that has no ref gets an empty one first.
+        raise to give up. With `create` a dataset that has no ref gets an empty one first; one that
+        was looked for and not found is `known` None, and is not looked for again.
         When `swap` raises a BackendError the change may or may not have happened; running the
         whole command again finds out.
 
@@ -98,7 +99,8 @@ class Refs:
         stored = known
         tried: set[bytes] = set()
         for attempt in range(_ATTEMPTS):
-            stored = stored or self._objects.get_ref(dataset)
+            if stored is None and not (create and attempt == 0):
+                stored = self._objects.get_ref(dataset)
             if stored is None:
                 if not create:
                     self.require(dataset)

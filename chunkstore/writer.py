@@ -14,6 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -175,10 +176,12 @@ class _Push:
         self._progress = progress
         self._refs = Refs(objects)
         self._started = time.monotonic()
-        self._state = objects.read_gc_state()  # W0: before anything of the index
+        with ThreadPoolExecutor(1, "chunkstore-start") as pool:
+            stored = pool.submit(self._refs.get, dataset)
+            self._state = objects.read_gc_state()  # W0: before anything of the index
+        self._stored = stored.result()
         self._index = ChunkIndex(objects, caches.segments)
         self._reader = Reader(objects, self._whole_index)
-        self._stored = self._refs.get(dataset)
         self._parent: Manifest | None = None
         self._parent_record: VersionRecord | None = None
         self._complete = False  # whether the view has every segment of the store
