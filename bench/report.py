@@ -31,7 +31,10 @@ def tables(results: Results) -> str:
 
 def _section(results: Results, name: str) -> str:
     workload = next(workload for workload in WORKLOADS if workload.name == name)
-    sizes = (f"{files:,} files, {size / 1e6:,.0f} MB" for files, size in results.sizes[name])
+    sizes = (
+        f"{files:,} {'file' if files == 1 else 'files'}, {size / 1e6:,.0f} MB"
+        for files, size in results.sizes[name]
+    )
     lines = [
         f"## {name}\n",
         f"{workload.says[0].upper()}{workload.says[1:]}. v1: {'; v2: '.join(sizes)}.\n",

@@ -261,15 +261,15 @@ WORKLOADS: Final = (
         "csv",
         "a CSV file; then one row changed in each MB",
         make_csv,
-        (32 * MB, 256 * MB, 1000 * MB),
+        (32 * MB, 128 * MB, 1000 * MB),
     ),
     Workload(
         "sqlite",
         "a SQLite file; then one row updated in each MB",
         make_sqlite,
-        (32 * MB, 256 * MB, 1000 * MB),
+        (32 * MB, 128 * MB, 1000 * MB),
     ),
-    Workload("log", "a log; then a tenth more appended", make_log, (32 * MB, 256 * MB, 1000 * MB)),
+    Workload("log", "a log; then a tenth more appended", make_log, (32 * MB, 128 * MB, 1000 * MB)),
     Workload(
         "parquet",
         "a Parquet file; then 10 rows changed, 3 x 1,000 put in",
@@ -292,7 +292,7 @@ WORKLOADS: Final = (
         "small-files",
         "text files of 4 KiB; then 1 % changed, 1 % gone, 1 % new",
         functools.partial(make_small_files, size=4096),
-        (2000, 20_000, 100_000),
+        (2000, 10_000, 100_000),
     ),
     Workload(
         "tiny-files",
@@ -304,10 +304,10 @@ WORKLOADS: Final = (
         "random",
         "random bytes; then 1,000 put in in the middle",
         make_random,
-        (64 * MIB, 512 * MIB, 2048 * MIB),
+        (64 * MIB, 256 * MIB, 2048 * MIB),
     ),
     Workload(
-        "zeros", "zeros; then a one in the middle", make_zeros, (64 * MIB, 512 * MIB, 2048 * MIB)
+        "zeros", "zeros; then a one in the middle", make_zeros, (64 * MIB, 256 * MIB, 2048 * MIB)
     ),
 )
 EXTRA: Final = frozenset({"tiny-files"})
