@@ -92,6 +92,8 @@ class Course:
             second = self._stored()
             if tool.again:
                 costs["unchanged"] = self._do(tool.push, "again", source)
+        if tool.pulls_at_most is not None and self._files() > tool.pulls_at_most:
+            return costs, (first, second)
         with self._target() as out:
             costs["pull"] = self._do(tool.pull, "v2", out)
             self._compare(out)
@@ -105,6 +107,9 @@ class Course:
     def _do(self, template: str, label: str, folder: Path) -> Cost:
         command = self._tool.command(template, label=label, **self._places)
         return measure(command, folder, self._tool.variables(**self._places))
+
+    def _files(self) -> int:
+        return sum(path.is_file() for path in (self._root / "v2").rglob("*"))
 
     def _stored(self) -> int:
         folders = (counted.format(**self._places) for counted in self._tool.counted)

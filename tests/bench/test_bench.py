@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def test_other_files_are_not_taken_for_a_result(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="restored other files"):
         course.run()
     assert sorted(path.name for path in root.iterdir()) == ["v1", "v2"]
+
+
+def test_a_tool_pulls_no_more_than_it_can(tmp_path: Path) -> None:
+    """Where a version has more files than a tool is let restore, its pushes are measured alone."""
+    root = _two(tmp_path / "data")
+    for name in ("v1/file", "v2/file", "v2/other"):
+        (root / name).write_text(name)
+    digests = {"v2": digest_of(root / "v2")}
+    for most, pulled in ((1, False), (2, True)):
+        tool = dataclasses.replace(COPIES, pulls_at_most=most)
+        costs, _ = run.Course(tool, root, digests, tmp_path / "work").run()
+        assert ("pull" in costs) == pulled
 
 
 def test_a_version_gets_its_name_back(tmp_path: Path) -> None:
