@@ -14,7 +14,7 @@ help:
 	@echo "make large    files of 2 and 20 GB in and out, memory measured; takes long"
 	@echo "make bench-requests  requests of a small push and a cold read, by the size of the store"
 	@echo "make bench-age       what a pull of the newest of 50 versions reads, against a fresh store"
-	@echo "make bench           chunkstore beside the tools that are installed; about 10 minutes"
+	@echo "make bench           chunkstore beside the tools that are installed; about 13 minutes"
 	@echo "make bench-full      the same on gigabytes of each kind of data"
 	@echo "make bench-peers     install restic, rustic, borg and hf-xet into .peers for it"
 	@echo "make venv     .venv with everything, so that .venv/bin/chunkstore runs"
