@@ -33,11 +33,12 @@ import urllib3
 from minio import Minio
 
 from bench.delay_proxy import Delayed, delayed
-from bench.package_tree import package_tree
+from bench.package_tree import LARGE, unpack_packages
 from chunkstore.testing import servers
 from chunkstore.testing.trees import BLOCK, random_bytes
 
 BUCKET: Final = "bench"
+DATA: Final = Path(__file__).parent / "data"
 LINES: Final = {
     "near": (0.0, float("inf")),
     "far": (0.02, float("inf")),
@@ -72,8 +73,12 @@ def write_random(root: Path, size: int) -> None:
 
 def write_packages(root: Path, size: int) -> None:
     """Copy as much of the package tree as is asked for, the small packages first."""
-    left = size
-    packages = [*package_tree().iterdir()]
+    packed, left = DATA / "packages", size
+    if not packed.exists():
+        part = packed.with_suffix(".part")
+        unpack_packages(LARGE["v2"], DATA / "wheels" / "v2", part)
+        part.rename(packed)
+    packages = [*packed.iterdir()]
     for package in sorted(packages, key=lambda package: package.name == "tensorflow"):
         for path in sorted(package.rglob("*")):
             if (
@@ -81,7 +86,7 @@ def write_packages(root: Path, size: int) -> None:
                 and not path.is_symlink()
                 and (left := left - path.stat().st_size) > 0
             ):
-                copy = root / path.relative_to(package_tree())
+                copy = root / path.relative_to(packed)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
 
