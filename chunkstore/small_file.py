@@ -1,8 +1,8 @@
 """A small file on its way into the target: written, checked and named in one go.
 
 A file of one chunk that is new to the target, and of which no part was left behind, needs no state
-between the arrival of its bytes and its name: no mutex, no descriptor that stays open, no hash that grows.
-Nine of ten files of a package tree are such. The rules of "Restoring files" in
+between the arrival of its bytes and its name: no mutex, no descriptor that stays open, no hash that
+grows. Nine of ten files of a package tree are such. The rules of "Restoring files" in
 docs/design/security.md are the same. Neighbours: `restored_file` for all other files, `fetcher`.
 """
 
