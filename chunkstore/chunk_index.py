@@ -2,8 +2,13 @@
 
 What a ChunkIndex knows is the *view* of docs/design/consistency.md: entries of the loaded
 segments whose pack was seen to exist with the right length after they were loaded, and is not
-condemned. Any part of the truth is a safe view: what it lacks is sent again. Stands on
-`objects`; neighbours are `segment_cache` and `format.index`.
+condemned. Any part of the truth is a safe view: what it lacks is sent again.
+
+Segments are searched *newest first*: those that this view published, then what the store lists in
+the order of its clock. So where a chunk is stored twice, the younger copy is taken. A merge keeps
+that order among what it merges, and what it makes counts as new: a preference, not a promise.
+
+Stands on `objects`; neighbours are `segment_cache` and `format.index`.
 """
 
 from __future__ import annotations
@@ -82,7 +87,7 @@ class ChunkIndex:
         self._objects = objects
         self._cache = cache
         self._lock = threading.RLock()
-        self._segments: list[_Loaded] = []
+        self._segments: list[_Loaded] = []  # newest first
         self._ids: set[SegmentId] = set()
         self._packs: list[PackHint] = []
         self._numbers: dict[PackId, int] = {}
@@ -112,6 +117,7 @@ class ChunkIndex:
                 vanished, complete = self._load_listed(budget)
                 if not vanished:
                     break
+            self._sort()
             self._cache.trim({segment.hex() for segment in self._lengths})
             return complete and not vanished
 
@@ -150,6 +156,11 @@ class ChunkIndex:
             self._add(segment, opened, alive=None)
         return False, complete
 
+    def _sort(self) -> None:
+        """Bring what was loaded into the order of `_lengths`; what is listed no more comes last."""
+        ranks: dict[SegmentId | None, int] = {s: rank for rank, s in enumerate(self._lengths)}
+        self._segments.sort(key=lambda item: ranks.get(item.identifier, len(ranks)))
+
     def _download(self, segment: SegmentId) -> memoryview | None:
         """Fetch, check and cache a segment; None where it is gone.
 
@@ -171,12 +182,15 @@ class ChunkIndex:
                 self._add(None, segment, alive=True)
 
     def publish(self, packs: Sequence[IndexedPack]) -> int:
-        """Store a segment of packs that are durable, and know their chunks; return its length."""
+        """Store a segment of packs that are durable, and know their chunks; return its length.
+
+        From now on look-ups prefer these copies.
+        """
         data = encode_segment(packs)
         segment = self._objects.put_segment(data)
         view = self._cache.put(segment, data)
         with self._lock:
-            self._lengths[segment] = len(data)
+            self._lengths = {segment: len(data)} | self._lengths
             self._add(segment, open_segment(view, layout.segment_key(segment)), alive=True)
         return len(data)
 
@@ -197,7 +211,7 @@ class ChunkIndex:
             elif alive and pack not in self._condemned:
                 self._alive[number] = True
             numbers[at] = number
-        self._segments.append(_Loaded(identifier, segment, numbers))
+        self._segments.insert(0, _Loaded(identifier, segment, numbers))
         if identifier is not None:
             self._ids.add(identifier)
 
@@ -205,8 +219,26 @@ class ChunkIndex:
         """Return the pack with that number; numbers hold until the next `load`."""
         return self._packs[number]
 
+    def find_packs(self, packs: Sequence[PackId]) -> IntArray:
+        """Return for each of n packs its number where the view holds it, or ABSENT: (n,).
+
+        A segment lists a pack whole or not at all, so `find` knows every chunk of a pack that is
+        held: who knows that all chunks of something lie in such packs need not look them up.
+        Costs a dict look-up each, and for packs not met before one HEAD each where they are few,
+        one LIST of all packs where they are many. Holds until the next `load`.
+        """
+        with self._lock:
+            numbers = np.array([self._numbers.get(pack, ABSENT) for pack in packs], np.int64)
+            known = np.flatnonzero(numbers != ABSENT)
+            gone = known[~self._usable(numbers[known], None)]
+            numbers[gone] = ABSENT
+        return numbers
+
     def find(self, ids: bytes) -> IntArray:
-        """Return for each of n joined ids the number of a pack that holds it, or ABSENT: (n,)."""
+        """Return for each of n joined ids the number of a pack that holds it, or ABSENT: (n,).
+
+        Of several copies that of the newest segment is taken.
+        """
         wanted = np.frombuffer(ids, f"S{ID_SIZE}")
         found = np.full(len(wanted), ABSENT, np.int64)
         with self._lock:
@@ -350,7 +382,8 @@ class ChunkIndex:
         with self._lock:
             if relist:
                 self._lengths = self._objects.list_segments()
-            old = to_merge(self._lengths)
+            chosen = set(to_merge(self._lengths))
+            old = [segment for segment in self._lengths if segment in chosen]  # newest first
             if not old:
                 return
             loaded = {item.identifier: item.segment for item in self._segments}
@@ -365,7 +398,7 @@ class ChunkIndex:
             self._objects.delete_segments([segment for segment in old if segment != merged])
             for segment in old:
                 del self._lengths[segment]
-            self._lengths[merged] = len(data)
+            self._lengths = {merged: len(data)} | self._lengths
             log.info("merged %d index segments into %s", len(old), merged.hex())
 
     def _fetch(self, segment: SegmentId) -> IndexSegment | None:

@@ -149,8 +149,12 @@ class Objects:
         return data
 
     def list_segments(self) -> dict[SegmentId, int]:
-        """Return every index segment with its stored bytes."""
-        found = ((layout.segment_of(i.key), i.length) for i in self.backend.list(layout.INDEX))
+        """Return every index segment with its stored bytes, the newest first.
+
+        What the storage's clock does not tell apart stands in the order of ids.
+        """
+        listed = sorted(self.backend.list(layout.INDEX), key=lambda info: -info.modified)
+        found = ((layout.segment_of(info.key), info.length) for info in listed)
         return {segment: length for segment, length in found if segment is not None}
 
     def delete_segments(self, segments: Sequence[SegmentId]) -> None:

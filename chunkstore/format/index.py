@@ -124,7 +124,8 @@ def encode_segment(packs: Sequence[IndexedPack]) -> bytes:
 def merge_segments(segments: Sequence[IndexSegment], *, without: frozenset[PackId]) -> bytes:
     """Return one segment with every entry of `segments`, but for the packs in `without`.
 
-    A pack that several segments list is taken from the first.
+    A pack that several segments list is taken from the first, and of two copies of a chunk that
+    of the first segment stands first.
     """
     if not segments:
         return encode_segment([])
