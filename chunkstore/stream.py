@@ -37,6 +37,11 @@ class FileContent:
         self._hints = hints
 
     @property
+    def entry(self) -> Entry:
+        """The file's entry in its version."""
+        return self._entry
+
+    @property
     def size(self) -> int:
         """Bytes of the file."""
         return self._entry.size

@@ -30,6 +30,9 @@ SECTIONS: Final = {
         "tag": "Name a version, or list and delete such names.",
         "rm": "Drop versions.",
     },
+    "Server": {
+        "serve": "Serve the store over HTTP.",
+    },
     "Shell": {
         "completion": "Print a script that completes commands.",
     },

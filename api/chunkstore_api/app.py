@@ -1,0 +1,58 @@
+"""The application: the routes, the problems, the store behind them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from chunkstore import __version__
+from chunkstore.store import Store
+from chunkstore_api import names, problems
+from chunkstore_api.context import Authorise, Context, allow_everybody
+from chunkstore_api.gates import Gate
+from chunkstore_api.settings import Settings
+
+names.register()  # before any route is declared
+
+
+def create_app(
+    store: Store, settings: Settings | None = None, *, authorise: Authorise = allow_everybody
+) -> FastAPI:
+    """Return an application that serves an open store; the store stays the caller's to close.
+
+    Args:
+        store: what is served.
+        settings: bounds, and where the server listens.
+        authorise: raises where a request lacks a right.
+    """
+    from chunkstore_api.routes import files
+
+    settings = settings or Settings()
+    limits = settings.limits
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        context = Context(
+            store,
+            settings,
+            Gate("downloads", limits.downloads, limits.wait),
+            Gate("uploads", limits.uploads, limits.wait),
+            authorise,
+        )
+        app.state.context = context
+        yield
+        context.downloads.close()
+        context.uploads.close()
+
+    app = FastAPI(
+        title="chunkstore",
+        version=__version__,
+        description="Versioned datasets over HTTP.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    app.include_router(files.router)
+    return app

@@ -1,0 +1,69 @@
+"""Conditional and range requests: what the headers of RFC 9110, sections 13 and 14, ask for. Pure.
+
+ETags are strong: the hash of the file, and for a compressed answer its coding behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_TAG: Final = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_RANGE: Final = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes from `start` up to, without, `end`."""
+
+    start: int
+    end: int
+
+    def content_range(self, size: int) -> str:
+        """Return the value of Content-Range for a file of `size` bytes."""
+        return f"bytes {self.start}-{self.end - 1}/{size}"
+
+
+class UnsatisfiableError(Exception):
+    """A range of bytes that the file does not have."""
+
+
+def parse_range(text: str | None, size: int) -> ByteRange | None:
+    """Return the one range that a Range header asks for, None where the whole is to be sent.
+
+    What is malformed, has another unit or several ranges is ignored, as RFC 9110 allows.
+
+    Raises:
+        UnsatisfiableError: the file has none of these bytes.
+    """
+    match = _RANGE.fullmatch(text or "")
+    if match is None:
+        return None
+    first, last = match.groups()
+    if not first and not last:
+        return None
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start = int(first)
+        end = min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= end:
+        raise UnsatisfiableError
+    return ByteRange(start, end)
+
+
+def names_tag(field: str | None, tags: set[str]) -> bool:
+    """Whether an If-Match or If-None-Match header names one of `tags`, or any by `*`."""
+    if field is None:
+        return False
+    if field.strip() == "*":
+        return True
+    return not tags.isdisjoint(_TAG.findall(field))
+
+
+def range_still_holds(if_range: str | None, tag: str) -> bool:
+    """Whether If-Range allows a part of the file with this tag; a date never does."""
+    return if_range is None or if_range.strip() == f'"{tag}"'

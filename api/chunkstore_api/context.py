@@ -1,0 +1,76 @@
+"""What requests are served with: the store, the gates, the settings; and who may do what.
+
+`allow` is where authorisation goes: every route names the right it needs, and on which dataset.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from fastapi import Depends, Request
+
+from chunkstore.store import Store
+from chunkstore_api.gates import Gate
+from chunkstore_api.settings import Settings
+
+
+class Right(enum.Enum):
+    """What a request needs to be allowed."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+Authorise: TypeAlias = Callable[[Request, Right, "str | None"], None]
+"""Takes a request, what it needs and on which dataset (None: all); raises where it may not."""
+
+
+def allow_everybody(request: Request, right: Right, dataset: str | None) -> None:
+    """Allow everything: who reaches a server without tokens may do all."""
+    del request, right, dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the routes of one application share.
+
+    Attributes:
+        store: the open store.
+        settings: what whoever started the server chose.
+        downloads: places for transfers out.
+        uploads: places for transfers in.
+        authorise: says who may do what.
+    """
+
+    store: Store
+    settings: Settings
+    downloads: Gate
+    uploads: Gate
+    authorise: Authorise = allow_everybody
+
+
+def context_of(request: Request) -> Context:
+    """Return the context of the application that serves a request."""
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context
+
+
+Served: TypeAlias = Annotated[Context, Depends(context_of)]
+
+
+def allow(right: Right) -> Callable[[Request], None]:
+    """Return a dependency that lets a request through only where it has a right.
+
+    The dataset is the path parameter `name` or `exec_id` of the route, where it has one.
+    """
+
+    def check(request: Request) -> None:
+        named = request.path_params.get("name") or request.path_params.get("exec_id")
+        context_of(request).authorise(request, right, named)
+
+    return check

@@ -1,0 +1,78 @@
+"""What whoever starts a server may choose."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from chunkstore.errors import InvalidInputError, RefusedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much of what the server does at once. Sizes in bytes, times in seconds.
+
+    Attributes:
+        downloads: transfers out at once; more wait.
+        uploads: transfers in at once; more wait, and nothing of them is read meanwhile.
+        wait: how long a transfer waits for its turn before it is answered by 503.
+        idle: how long a client may neither take nor give a byte before it is cut off.
+        upload_size: the longest file or archive that is taken in, decompressed.
+        members: the most members of an archive, in and out where that costs memory.
+    """
+
+    downloads: int = 16
+    uploads: int = 4
+    wait: float = 60.0
+    idle: float = 30.0
+    upload_size: int = 1 << 40
+    members: int = 200_000
+
+    def __post_init__(self) -> None:
+        if self.downloads < 1 or self.uploads < 1:
+            raise InvalidInputError("a server needs at least one transfer in each direction")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where a server listens, and what it may use.
+
+    Attributes:
+        host: the address it is bound to.
+        port: its port, 0 for any that is free.
+        open_to_all: whoever reaches the address may read, change and delete everything.
+        limits: how much of what it does at once.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    open_to_all: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches the address."""
+        return is_loopback(self.host)
+
+    def check(self) -> None:
+        """Refuse an address that others reach, unless that is what was asked for.
+
+        Raises:
+            RefusedError: others reach it.
+        """
+        if not self.loopback and not self.open_to_all:
+            raise RefusedError(
+                f"{self.host} is reached from other machines, and this server asks nobody who "
+                "they are: whoever reaches it may read, change and delete everything",
+                hint="leave --host out, or add --insecure if that is what you want",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,70 @@
+"""`chunkstore serve`: the HTTP server."""
+
+from __future__ import annotations
+
+import contextlib
+
+import click
+
+from chunkstore.errors import InvalidInputError
+from chunkstore_cli import output
+from chunkstore_cli.interrupts import Stopped
+from chunkstore_cli.options import verb
+from chunkstore_cli.session import Session
+
+
+@verb(
+    examples="""
+    chunkstore serve --store ./store
+    chunkstore serve --port 0 --downloads 32
+    """
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="The port, 0 for any that is free.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Listen where other machines reach it, though it asks nobody who they are: whoever "
+    "reaches it may read, change and delete everything.",
+)
+@click.option("--downloads", type=click.IntRange(1), default=16, help="Transfers out at once.")
+@click.option("--uploads", type=click.IntRange(1), default=4, help="Transfers in at once.")
+def serve(
+    session: Session, host: str, port: int, insecure: bool, downloads: int, uploads: int
+) -> None:
+    """Serve the store over HTTP until Ctrl-C.
+
+    Only this machine reaches the default address.
+    """
+    try:
+        from chunkstore_api.server import serve as run
+        from chunkstore_api.settings import Limits, Settings
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"the server needs packages that are not installed: {error.name}",
+            hint="pip install 'chunkstore-cas[api]'",
+        ) from error
+    settings = Settings(
+        host=host,
+        port=port,
+        open_to_all=insecure,
+        limits=Limits(downloads=downloads, uploads=uploads),
+    )
+
+    def listening(address: str) -> None:
+        if session.common.json:
+            output.json_line({"type": "listening", "address": address, "store": store.url})
+        elif not session.common.quiet:
+            output.line(f"serving {store.url} at {address}")
+        else:
+            output.line(address)
+        output.flush()
+
+    with session.open_store() as store, contextlib.suppress(Stopped):  # it ended in good order
+        run(store, settings, listening=listening)

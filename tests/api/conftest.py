@@ -1,0 +1,83 @@
+"""What the tests of the HTTP API share: a real server in a thread, and clients of it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from chunkstore_api.app import create_app
+from chunkstore_api.server import configured
+from chunkstore_api.settings import Limits, Settings
+
+from chunkstore import Store
+
+FILES = "/v1/datasets/pets/versions/latest/files"
+
+
+class Served:
+    """A store and the server in front of it."""
+
+    def __init__(self, store: Store, address: str) -> None:
+        self.store = store
+        self.address = address
+        self.client = httpx.Client(
+            base_url=address, timeout=60, headers={"Accept-Encoding": "identity"}
+        )
+
+    def file(self, path: str, **more: object) -> httpx.Response:
+        """GET a file of the newest version of `pets`."""
+        return self.client.get(f"{FILES}/{path}", **more)  # type: ignore[arg-type]  # as given
+
+    def problem(self, answer: httpx.Response, status: int, code: str) -> dict[str, object]:
+        """Check that an answer is a problem document, and return it."""
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        document: dict[str, object] = answer.json()
+        assert document["code"] == code, document
+        assert document["status"] == status
+        assert document["detail"]
+        return document
+
+
+@contextlib.contextmanager
+def serving(store: Store, **limits: object) -> Iterator[Served]:
+    """Run a server on a store."""
+    settings = Settings(port=0, limits=Limits(**limits))  # type: ignore[arg-type]  # as given
+    server = uvicorn.Server(configured(create_app(store, settings), settings))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        served = Served(store, f"http://127.0.0.1:{port}")
+        with served.client:
+            yield served
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def served(store: Store) -> Iterator[Served]:
+    """A server on a new store in a folder."""
+    with serving(store) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that the tests of a module share; they only add to it."""
+    folder: Path = tmp_path_factory.mktemp("api")
+    with (
+        Store.create(str(folder / "store"), cache_folder=folder / "cache") as store,
+        serving(store) as running,
+    ):
+        yield running
