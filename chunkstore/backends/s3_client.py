@@ -111,14 +111,15 @@ class S3Client(Minio):
     def _build_headers(
         self, host: str, headers: Any = None, body: Any = None, creds: Any = None
     ) -> Any:
-        """Send the body's CRC-32, and over http sign its SHA-256 too where that tells anything more.
+        """Send the body's CRC-32, and over http sign its SHA-256 too where that adds anything.
 
         A server must refuse bytes that changed on their way. SeaweedFS 4.48 checks the CRC-32 and
         MD5 but not the signed SHA-256, MinIO all three; over https the line itself is protected.
-        A server that answers with the CRC-32 has computed it. From it, long bodies are not signed
-        over http either: those are packs and segments, whose signed key is a hash of their bytes,
-        so whoever could change both body and CRC-32 gains nothing. For 32 MiB the CRC-32 costs
-        8 ms of CPU, the SHA-256 19 here and as much in the server, the MD5 that the SDK sends 44.
+        A server that answers with the CRC-32 has computed it. From then on long bodies that
+        replace nothing go unsigned over http too: what stands in the way can spoil them no more
+        than by refusing them, since readers hold them against the hash in their key, which is
+        signed. For 32 MiB the CRC-32 costs 8 ms of CPU, the SHA-256 19 here and as much in the
+        server, the MD5 that the SDK sends 44.
         """
         if not isinstance(body, Body):
             return super()._build_headers(host, headers, body, creds)
@@ -126,7 +127,8 @@ class S3Client(Minio):
         built["Content-Length"] = str(len(body))
         built[_CRC32] = body.crc32
         if creds and not self._base_url.is_https:
-            unsigned = self._checks_crc32 and len(body) >= _SIGNED_BELOW
+            new = built.get("If-None-Match") == "*" and len(body) >= _SIGNED_BELOW
+            unsigned = new and self._checks_crc32
             built["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD" if unsigned else body.sha256()
         return built, date
 

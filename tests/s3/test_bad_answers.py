@@ -13,7 +13,7 @@ import pytest
 
 from chunkstore import Store
 from chunkstore.backends import s3_client
-from chunkstore.backends.base import CreateOnly, Overwrite
+from chunkstore.backends.base import CreateOnly, Overwrite, ReplaceIf
 from chunkstore.backends.location import open_backend
 from chunkstore.backends.minio import MinioBackend
 from chunkstore.backends.retry import RetryBackend
@@ -99,7 +99,10 @@ def test_every_put_carries_a_checksum_of_its_bytes(backend: MinioBackend, line: 
 def test_long_bodies_are_signed_until_the_server_tells_their_crc32(
     line: Line, told: str | None
 ) -> None:
-    """A server that tells no CRC-32, or another one, has not checked ours; short bodies always."""
+    """A server that tells no CRC-32, or another one, has not checked ours.
+
+    A short body is always signed, and so is one that replaces another.
+    """
 
     def on_answer(_: Request, answer: Answer) -> Answer:
         headers = [] if told is None else [("x-amz-checksum-crc32", told)]
@@ -109,13 +112,15 @@ def test_long_bodies_are_signed_until_the_server_tells_their_crc32(
     with servers.backend_at(line.endpoint, f"signed-{next(_numbers)}") as backend:
         line.on_answer = on_answer
         for key in ("a", "b"):
-            backend.put(key, [b"x" * (1 << 20)], Overwrite())
+            backend.put(key, [b"x" * (1 << 20)], CreateOnly())
         line.clear()
         for key, size in (("c", 1), ("d", 1 << 20), ("e", (1 << 20) - 1)):
-            backend.put(key, [b"x" * size], Overwrite())
+            version = backend.put(key, [b"x" * size], CreateOnly())
+        backend.put("e", [b"y" * (1 << 20)], ReplaceIf(version))
+        backend.put("e", [b"z" * (1 << 20)], Overwrite())
     sums = [dict(request.headers)["x-amz-content-sha256"] for request in line.seen]
     signed = [re.fullmatch("[0-9a-f]{64}", value) is not None for value in sums]
-    assert signed == [True, True, True, False, True]
+    assert signed == [True, True, True, False, True, True, True]
     assert sums[3] == "UNSIGNED-PAYLOAD"
 
 
