@@ -27,9 +27,17 @@ from chunkstore.restored_file import RestoredFile
 from chunkstore.small_file import SmallFile
 from chunkstore.target import Folder
 
-_BATCH_SIZE: Final = 32 * 1024 * 1024
-_BATCH_CHUNKS: Final = 4096
-_BATCH_FILES: Final = 2048
+BATCH_SIZE: Final = 256 * 1024 * 1024
+"""Raw bytes of a batch, of which only the ids are held. A frame is fetched once for each batch that
+needs it, so the larger a batch is, the less is read of a version whose chunks are scattered: of
+64 MB after 50 versions 1.64 to 2.59 times its bytes instead of 2.21 to 3.79 with 32 MiB, for 4 MB
+of memory."""
+
+_EARLY_SIZE: Final = 32 * 1024 * 1024
+"""Raw bytes of a batch that goes off while as many bytes of the target are looked through."""
+
+BATCH_CHUNKS: Final = 4096
+BATCH_FILES: Final = 2048
 _BATCHES: Final = 3
 """Batches under way, so that no worker waits while the next one is looked up."""
 
@@ -61,6 +69,7 @@ class _Batch:
     parts: int = 0  # part files that may be open at the same time
     files: int = 0
     size: int = 0
+    looked_through: int = 0
     spans: list[Future[int]] = field(default_factory=list)
 
     @property
@@ -69,10 +78,11 @@ class _Batch:
 
     @property
     def full(self) -> bool:
+        early = self.looked_through >= _EARLY_SIZE
         return (
-            self.size >= _BATCH_SIZE
-            or len(self.rows) >= _BATCH_CHUNKS
-            or self.files >= _BATCH_FILES
+            self.size >= (_EARLY_SIZE if early else BATCH_SIZE)
+            or len(self.rows) >= BATCH_CHUNKS
+            or self.files >= BATCH_FILES
             or self.handles >= _MOST_HANDLES // _BATCHES
         )
 
@@ -96,12 +106,17 @@ class Fetcher:
     def __init__(
         self,
         reader: Reader,
+        packs: Sequence[PackHint],
         *,
         dry_run: bool,
         on_progress: Callable[[], object],
         clock: Clock = OFF,
     ) -> None:
-        """`on_progress` is called in the caller's thread whenever a span is done."""
+        """`packs` has all that may be hinted at, those to be tried first in front.
+
+        `on_progress` is called in the caller's thread whenever a span is done.
+        """
+        self._numbers = {hint: number for number, hint in enumerate(packs)}
         self._reader = reader
         self._clock = clock
         self._plan = clock.timed("plan", reader.plan)
@@ -132,6 +147,10 @@ class Fetcher:
         resumed = file.resume()
         self._batch.parts += resumed or file.entry.blob.count > 1
         return resumed
+
+    def looked_through(self, size: int) -> None:
+        """Count bytes of the target that were read, so that something is fetched meanwhile."""
+        self._batch.looked_through += size
 
     def want(
         self, file: RestoredFile, identifier: bytes, at: int, size: int, hints: Sequence[PackHint]
@@ -187,7 +206,8 @@ class Fetcher:
         batch, self._batch = self._batch, _Batch()
         self._running.append(batch)  # first of all, so that its folders are let go of
         if batch.rows:
-            wanted = Wanted(ChunkKind.DATA, b"".join(batch.rows), tuple(batch.hints))
+            hints = sorted(batch.hints, key=self._numbers.__getitem__)
+            wanted = Wanted(ChunkKind.DATA, b"".join(batch.rows), hints)
             few = 1 + len(batch.rows) // 64  # these may well lie in one pack
             spans = self._plan(wanted, ahead=min(_AHEAD, few))
             if self._dry_run:

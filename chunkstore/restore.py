@@ -138,6 +138,7 @@ class Restore:
         exists = os.path.isdir(self._root)
         self._fetcher = Fetcher(
             self._reader,
+            self._manifest.packs,
             dry_run=self._options.dry_run,
             on_progress=self._tell,
             clock=self._options.clock,
@@ -264,6 +265,7 @@ class Restore:
         try:
             if seed is not None and self._has_content(seed, entry) and file.refresh(seed):
                 self._reused += entry.size
+                self._fetcher.looked_through(entry.size)
                 self._done(entry, "reused")
                 file.release()
                 return
@@ -313,6 +315,8 @@ class Restore:
                     data = old.read(offset, sizes[row])
                     if file.write_checked(data, starts[row], _id(blob, row)):
                         have.add(row)
+            if old or resumed:
+                self._fetcher.looked_through(blob.size)
             self._reused += sum(sizes[row] for row in have)
             file.expect(len(sizes) - len(have))
             for row, size in enumerate(sizes):
