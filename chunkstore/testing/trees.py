@@ -59,6 +59,45 @@ def write_mixture(path: Path, size: int, seed: int) -> str:
     return hasher.hexdigest()
 
 
+def write_small_files(root: Path, files: int, seed: int, *, size: int = 4096) -> str:
+    """Write files that differ, 1,000 in a folder; return what `hash_of_tree` would of them.
+
+    A quarter of each is digits at random, the rest is text.
+    """
+    source = random.Random(seed)
+    text = text_bytes(BLOCK, seed)
+    digits = size // 4
+    hasher = blake3()
+    for number in range(files):
+        name = f"{number // 1000:04}/{number:07}.txt"
+        path = root / name
+        if number % 1000 == 0:
+            path.parent.mkdir(parents=True)
+        start = source.randrange(BLOCK - size)
+        data = source.randbytes(digits // 2).hex().encode() + text[start : start + size - digits]
+        with open(path, "wb", buffering=0) as file:
+            file.write(data)
+        _add_to_hash(hasher, name, data)
+    return hasher.hexdigest()
+
+
+def hash_of_tree(root: Path) -> str:
+    """Return a hash in hex over the names and the bytes of the files below `root`, in order."""
+    hasher = blake3()
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            with open(path, "rb", buffering=0) as file:
+                _add_to_hash(hasher, os.path.relpath(path, root), file.read())
+    return hasher.hexdigest()
+
+
+def _add_to_hash(hasher: blake3, name: str, data: bytes) -> None:
+    hasher.update(f"{name} {len(data)}\n".encode())
+    hasher.update(data)
+
+
 def make_tree(root: Path, *, seed: int = 1, files: int = 40) -> Path:
     """Make a small tree with everything that a version can hold; return its root."""
     source = random.Random(seed)
