@@ -11,7 +11,7 @@ help:
 	@echo "make test     run the tests (SeaweedFS always; MinIO where 'make servers' built it)"
 	@echo "make check    everything that CI runs: lint, types, walls, tests"
 	@echo "make servers  install the servers that the tests talk to; MinIO needs Go"
-	@echo "make large    files of 2 and 20 GB in and out, memory measured; takes long"
+	@echo "make large    files of 2 and 20 GB, and a million files, in and out, memory measured; takes long"
 	@echo "make bench-requests  requests of a small push and a cold read, by the size of the store"
 	@echo "make bench-age       what a pull of the newest of 50 versions reads, against a fresh store"
 	@echo "make bench           chunkstore beside the tools that are installed; about 13 minutes"

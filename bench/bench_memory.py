@@ -176,12 +176,14 @@ def table(
     rows = []
     for number, run in enumerate(runs):
         growth = f"{(run.peak - before[number].peak) / 1e6:+6.1f} MB" if before else ""
-        files, bulk = content == "files", size if content == "files" else size / 1e6
+        if content == "files":
+            rate = f"{run.cpu / size * 1e6:5.0f} us/file"
+        else:
+            rate = f"{size / 1e6 / run.seconds:5.0f} MB/s"
         rows.append(
             f"{place:10} {content:8} {amount(content, size):>15}  {run.verb:5} "
             f"peak {run.peak / 1e6:5.1f} MB of {run.limit / 1e6:.0f} {growth:9}  "
-            f"CPU {run.cpu:6.1f} s  {run.seconds:7.1f} s  "
-            + (f"{run.cpu / size * 1e6:5.0f} us/file" if files else f"{bulk / run.seconds:5.0f} MB/s")
+            f"CPU {run.cpu:6.1f} s  {run.seconds:7.1f} s  {rate}"
             + ("" if run.peak < run.limit else "  BROKEN: the bound")
         )
     return "\n".join(rows)

@@ -35,6 +35,7 @@ from chunkstore.format.index import (
     open_segment,
 )
 from chunkstore.format.manifest import PackHint
+from chunkstore.format.pack import IdArray, U32Array
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.objects import Objects
 from chunkstore.segment_cache import SegmentCache
@@ -78,6 +79,7 @@ class _Loaded:
     identifier: SegmentId | None  # None: made of directories of packs
     segment: IndexSegment
     numbers: IntArray  # for each pack of the segment, its number in the whole index
+    heads: U32Array | None = None  # see `_heads_of`; of what this view published
 
 
 class ChunkIndex:
@@ -188,14 +190,21 @@ class ChunkIndex:
         """
         data = encode_segment(packs)
         segment = self._objects.put_segment(data)
+        heads = _heads_of(open_segment(data, layout.segment_key(segment)).ids)
         view = self._cache.put(segment, data)
+        opened = open_segment(view, layout.segment_key(segment))
         with self._lock:
             self._lengths = {segment: len(data)} | self._lengths
-            self._add(segment, open_segment(view, layout.segment_key(segment)), alive=True)
+            self._add(segment, opened, alive=True, heads=heads)
         return len(data)
 
     def _add(
-        self, identifier: SegmentId | None, segment: IndexSegment, *, alive: bool | None
+        self,
+        identifier: SegmentId | None,
+        segment: IndexSegment,
+        *,
+        alive: bool | None,
+        heads: U32Array | None = None,
     ) -> None:
         numbers = np.empty(len(segment.pack_lengths), np.int64)
         ids = segment.pack_ids.tobytes()
@@ -211,7 +220,7 @@ class ChunkIndex:
             elif alive and pack not in self._condemned:
                 self._alive[number] = True
             numbers[at] = number
-        self._segments.insert(0, _Loaded(identifier, segment, numbers))
+        self._segments.insert(0, _Loaded(identifier, segment, numbers, heads))
         if identifier is not None:
             self._ids.add(identifier)
 
@@ -318,9 +327,13 @@ class ChunkIndex:
         An id may stand several times, once for each pack that holds it; where the pack of the
         first is gone, the next is tried.
         """
-        ids = loaded.segment.ids
+        ids, heads = loaded.segment.ids, loaded.heads
         if not len(ids):
             return []
+        if heads is not None:
+            sought = _heads_of(wanted[todo])
+            nearest = np.minimum(np.searchsorted(heads, sought), len(heads) - 1)
+            todo = todo[heads[nearest] == sought]
         at = np.searchsorted(ids, wanted[todo])
         hits: list[tuple[IntArray, IntArray]] = []
         while len(todo):
@@ -409,3 +422,13 @@ class ChunkIndex:
             return open_segment(data, where)
         fetched = self._objects.get_segment(segment)
         return None if fetched is None else decode_segment(fetched, where)
+
+
+def _heads_of(ids: IdArray) -> U32Array:
+    """Return the first four bytes of n ids as numbers, in the order of the ids: (n,).
+
+    Nearly all that a segment lacks is told by them. So a push that goes on to look up new chunks
+    does not touch the pages of the segments that it published itself: those, 44 bytes a chunk,
+    came to 40 MB of memory with a million chunks.
+    """
+    return np.ascontiguousarray(ids).view(">u4")[:: ID_SIZE // 4].astype(np.uint32)
