@@ -41,7 +41,9 @@ _GAP: Final = 64 * 1024
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-_DIRECTORY_CACHE: Final = 24 * 1024 * 1024
+_DIRECTORY_CACHE: Final = 12 * 1024 * 1024
+"""About 64 bytes a chunk. Twice as much brought a pull of a million files to 114 MB."""
+
 _FRAME_CACHE: Final = 8 * 1024 * 1024
 
 
