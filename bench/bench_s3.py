@@ -46,6 +46,7 @@ LINES: Final = {
     "far-gigabit": (0.02, 125e6),
 }
 COMMAND: Final = Path(sys.executable).with_name("chunkstore")
+NOT_PASSED_ON: Final = ("CHUNKSTORE_", "AWS_", "PYTHONDONTWRITEBYTECODE")
 PUTS: Final = 2
 GETS: Final = 4
 
@@ -108,7 +109,11 @@ class Bench:
         self._folder = folder
         self._client = client_of(server.endpoint)
         self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("CHUNKSTORE_", "AWS_"))},
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("CHUNKSTORE_", "AWS_", "PYTHONDONTW"))
+            },
             "AWS_ACCESS_KEY_ID": servers.ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": servers.SECRET_KEY,
             "AWS_REGION": "us-east-1",

@@ -85,8 +85,12 @@ def _looks_incompressible(raw: bytes | bytearray) -> bool:
     return len(_compressor(1).compress(sample)) > len(sample) * _WORTH_TRYING
 
 
-def decompress_frame(codec: int, stored: bytes | memoryview, raw_size: int, where: str) -> bytes:
+def decompress_frame(
+    codec: int, stored: bytes | memoryview, raw_size: int, where: str
+) -> bytes | memoryview:
     """Return the `raw_size` bytes of a frame; never allocates more than that.
+
+    What is stored raw is returned as it is, not copied.
 
     Raises:
         CorruptObjectError: the bytes are no such frame: unknown codec, not one zstd frame, of
@@ -97,7 +101,7 @@ def decompress_frame(codec: int, stored: bytes | memoryview, raw_size: int, wher
     if codec == Codec.RAW:
         if len(stored) != raw_size:
             corrupt("a raw frame is not as long as stated", where)
-        return bytes(stored)
+        return stored
     if codec != Codec.ZSTD:
         corrupt(f"a frame has the unknown codec {codec}", where)
     try:

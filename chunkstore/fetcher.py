@@ -180,7 +180,7 @@ class Fetcher:
 
     def finish(self) -> None:
         """Fetch what is still wanted and wait for all of it."""
-        self._flush()
+        self._flush(last=True)
         while self._running:
             self._settle()
 
@@ -202,7 +202,7 @@ class Fetcher:
         for batch in (self._batch, *self._running):
             batch.release()
 
-    def _flush(self) -> None:
+    def _flush(self, *, last: bool = False) -> None:
         batch, self._batch = self._batch, _Batch()
         self._running.append(batch)  # first of all, so that its folders are let go of
         if batch.rows:
@@ -210,6 +210,8 @@ class Fetcher:
             wanted = Wanted(ChunkKind.DATA, b"".join(batch.rows), hints)
             few = 1 + len(batch.rows) // 64  # these may well lie in one pack
             spans = self._plan(wanted, ahead=min(_AHEAD, few))
+            if not last:
+                spans = self._put_back(batch, wanted, spans)
             if self._dry_run:
                 self._count(batch, spans)
             else:
@@ -219,6 +221,32 @@ class Fetcher:
         room = _MOST_HANDLES - _MOST_HANDLES // _BATCHES
         while len(self._running) >= _BATCHES or sum(b.handles for b in self._running) > room:
             self._settle()
+
+    def _put_back(self, batch: _Batch, wanted: Wanted, spans: list[Span]) -> list[Span]:
+        """Leave a last frame that is wanted in part to the next batch, which will want the rest.
+
+        Else both would fetch it: 2.6 % of all bytes of a large version with frames of 1 MiB.
+        """
+        newest = len(batch.rows) - 1
+        for number, (*before, frame) in enumerate(span.frames for span in spans):
+            if newest not in (row for row, _, _ in frame.rows):
+                continue
+            part = sum(size for _, _, size in frame.rows) < frame.size
+            if part and len(frame.rows) * 2 <= len(batch.rows):
+                pack = spans[number].pack
+                spans[number : number + 1] = [Span(pack, tuple(before))] if before else []
+                for row, _, _ in frame.rows:
+                    places, batch.places[row] = batch.places[row], []
+                    self._want_again(places, wanted.id(row), pack)
+            break
+        return spans
+
+    def _want_again(self, places: list[Place], identifier: bytes, pack: PackHint) -> None:
+        for place in places:
+            folder = place[0].folder
+            if folder is not None:
+                self._batch.hold(folder)
+            self._want(place, identifier, [pack])
 
     def _count(self, batch: _Batch, spans: Sequence[Span]) -> None:
         self.planned += sum(frame.length for span in spans for frame in span.frames)

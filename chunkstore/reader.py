@@ -259,7 +259,7 @@ class Reader:
                 yield from self._read_elsewhere((frame,), wanted, span.pack, error)
                 continue
             if keep or sum(size for _, _, size in frame.rows) < frame.size:
-                self._frames.put((span.pack.pack_id, frame.offset), raw, len(raw))
+                self._frames.put((span.pack.pack_id, frame.offset), bytes(raw), len(raw))
             yield found
 
     def _kept(self, frame: FrameRead, span: Span, wanted: Wanted) -> RawFrame | None:

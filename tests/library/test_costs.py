@@ -15,6 +15,7 @@ import pytest
 from bench.bench_requests import Cost, cost_of, edit_cost, small_costs, store_of
 from chunkstore import Store
 from chunkstore.backends.memory import MemoryBackend
+from chunkstore.testing.trees import random_bytes
 
 
 @pytest.fixture(scope="module", params=[2, 2000])
@@ -81,6 +82,25 @@ def test_one_byte_in_200_mb_moves_a_chunk_or_two(tmp_path: Path) -> None:
     edit = edit_cost(200_000_000, tmp_path)
     assert 0 < edit.sent < 2_000_000
     assert 0 < edit.fetched < 2_000_000
+
+
+def test_a_pull_fetches_every_frame_once(tmp_path: Path) -> None:
+    """A version that is fetched in several batches costs its stored bytes, and 1 % to look it up.
+
+    Files are long and short, so that batches end within a frame, of one file and of many.
+    """
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number, size in enumerate([50_000_000, *[30_000] * 1200, 40_000_000]):
+        (tree / f"{number:04}").write_bytes(random_bytes(size, number + 1))
+    with Store.create(str(tmp_path / "store"), cache_folder=tmp_path / "cache") as store:
+        stored = store.push(tree, "data").stats.stored_bytes
+        foretold = store.pull("data", tmp_path / "out", dry_run=True).stats
+        done = store.pull("data", tmp_path / "out").stats
+        assert done.written_bytes == foretold.written_bytes == done.size
+        assert done.fetched_bytes < stored * 1.01
+        assert foretold.fetched_bytes < stored * 1.01
+        assert store.pull("data", tmp_path / "out").stats.fetched_bytes < stored * 0.01
 
 
 def test_many_small_pushes_make_a_version_of_few_packs(tmp_path: Path) -> None:
