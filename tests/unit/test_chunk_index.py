@@ -94,7 +94,8 @@ def every_id(segments: list[list[IndexedPack]]) -> list[bytes]:
         for pack in itertools.chain.from_iterable(segments)
         for at in range(0, len(pack.directory.ids) * 32, 32)
     }
-    return [*known, bytes(32), b"\xff" * 32, b"absent".ljust(32)]
+    near = {identifier[:-1] + bytes([identifier[-1] ^ 1]) for identifier in known}
+    return [*known, *near - known, bytes(32), b"\xff" * 32, b"absent".ljust(32)]
 
 
 @given(stores(), st.booleans())
