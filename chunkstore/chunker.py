@@ -33,6 +33,8 @@ class Chunker:
         Without `final` more bytes follow, so the last, unfinished chunk is left out: the caller
         gives its bytes again before those that follow. Windows of any size give the same cuts.
         """
+        if final and len(data) <= self.spec.min_size:
+            return [len(data)] if data else []
         if not data:
             return []
         sizes = self._cut(data)

@@ -48,8 +48,8 @@ class FrameCompressor:
         self._numbers = itertools.count()
         self._fast = False
 
-    def compress(self, raw: bytes | bytearray) -> tuple[Codec, bytes]:
-        """Return how a frame is best stored, and its stored bytes."""
+    def compress(self, raw: bytes | memoryview) -> tuple[Codec, bytes | memoryview]:
+        """Return how a frame is best stored, and its stored bytes: `raw` itself where raw."""
         if self._level != DEFAULT_LEVEL:
             return compress_frame(raw, self._level)
         if next(self._numbers) % _TRIAL_EVERY:
@@ -62,22 +62,24 @@ class FrameCompressor:
         return min(usual, fast, key=lambda frame: len(frame[1]))
 
 
-def compress_frame(raw: bytes | bytearray, level: int = DEFAULT_LEVEL) -> tuple[Codec, bytes]:
-    """Return how the frame is best stored, and its stored bytes.
+def compress_frame(
+    raw: bytes | memoryview, level: int = DEFAULT_LEVEL
+) -> tuple[Codec, bytes | memoryview]:
+    """Return how the frame is best stored, and its stored bytes: `raw` itself where raw.
 
     A frame that hardly shrinks is kept raw, so that reading it costs nothing. Media and random
     data are recognised by a few samples before the whole frame is tried.
     """
     if _looks_incompressible(raw):
-        return Codec.RAW, bytes(raw)
+        return Codec.RAW, raw
     halved = level == DEFAULT_LEVEL and len(raw) > _HALVED_ABOVE
     stored = _compressor(level, halved=halved).compress(raw)
     if len(stored) > len(raw) * _WORTH_KEEPING:
-        return Codec.RAW, bytes(raw)
+        return Codec.RAW, raw
     return Codec.ZSTD, stored
 
 
-def _looks_incompressible(raw: bytes | bytearray) -> bool:
+def _looks_incompressible(raw: bytes | memoryview) -> bool:
     if len(raw) < 2 * _SAMPLES * _SAMPLE_SIZE:
         return False
     step = (len(raw) - _SAMPLE_SIZE) // (_SAMPLES - 1)

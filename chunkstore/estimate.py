@@ -34,7 +34,7 @@ class FrameEstimate:
         self._sampled: Counter[str] = Counter()
         self._stored: defaultdict[str, float] = defaultdict(float)
         self._running: deque[tuple[Future[int], Counter[str], int]] = deque()
-        self._pieces: list[bytes | memoryview] = []
+        self._pieces: list[bytes] = []
         self._shares: Counter[str] = Counter()
         self._chunks_of_frame = 0
         self._size = 0
@@ -42,14 +42,14 @@ class FrameEstimate:
         self.chunks = 0
 
     def add(self, data: bytes | memoryview, kind: str) -> None:
-        """Take a new chunk, whose bytes must not change, of a file of that kind."""
+        """Take a new chunk of a file of that kind."""
         self._raw[kind] += len(data)
         self._shares[kind] += len(data)
         self._size += len(data)
         self.chunks += 1
         self._chunks_of_frame += 1
         if self._frames < _ALL_OF_THE_FIRST or self._frames % _ONE_IN == 0:
-            self._pieces.append(data)
+            self._pieces.append(bytes(data))
         if self._size >= self._frame_size or self._chunks_of_frame >= FRAME_CHUNKS:
             self._close_frame()
 

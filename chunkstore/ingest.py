@@ -1,9 +1,9 @@
 """The moving parts of one push: batches are hashed, looked up, packed and paged, in order.
 
-The caller's thread reads and cuts, takes the batches in order once a pool has hashed them, asks the
-index which chunks are new, and hands those to the packer; the pool compresses frames too, another
-one uploads packs. What is on its way is bounded, so memory does not grow with the data. Neighbours:
-`writer` decides what is pushed and commits; `slicer`, `packer` and `pager` do the work.
+The caller's thread reads, cuts and hashes, asks the index which chunks are new, and hands those to
+the packer; a pool compresses frames, another one uploads packs. What is on its way is bounded, so
+memory does not grow with the data. Neighbours: `writer` decides what is pushed and commits;
+`slicer`, `packer` and `pager` do the work.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ import itertools
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
-
-from blake3 import blake3
+from typing import Final
 
 from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.estimate import CHUNK_OVERHEAD, FrameEstimate
@@ -28,7 +25,8 @@ from chunkstore.format.blob import BlobBuilder
 from chunkstore.format.config import Config
 from chunkstore.format.manifest import Entry, EntryKind, PackHint, PageRef
 from chunkstore.format.pack import PackClass
-from chunkstore.ids import ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
+from chunkstore.frames import FrameRooms
+from chunkstore.ids import ChunkId, ChunkKind, chunk_id, chunk_ids
 from chunkstore.kinds import kind_of
 from chunkstore.ledger import Ledger
 from chunkstore.limits import MAX_PACK_CHUNKS
@@ -47,14 +45,15 @@ _INDEX_SECONDS: Final = 15.0
 _INDEX_CHUNKS: Final = MAX_PACK_CHUNKS
 """So are this many chunks: one that is not yet in the index takes 0.4 KB of memory."""
 
+_FRAMES_AHEAD: Final = 6
+"""For each worker: where files are small, the caller's thread needs a lead to keep them busy."""
+
 _PACKS_AHEAD: Final = 2
 _UPLOADERS: Final = 2
 _PROGRESS_SECONDS: Final = 0.1
 _MOST_FAILURES: Final = 500
 _PAGE_OVERHEAD: Final = 64  # bytes of a page's name in the root
 _PACK_OVERHEAD: Final = 512  # of a first pack, its segment and a manifest, but for what they list
-
-Hashed: TypeAlias = tuple[Batch, "Future[list[ChunkId]]"]
 
 
 @dataclass(slots=True)
@@ -110,10 +109,8 @@ class Ingest:
         workers = max(2, os.cpu_count() or 2)
         self._workers = ThreadPoolExecutor(workers, "chunkstore-work")
         self._uploaders = ThreadPoolExecutor(_UPLOADERS, "chunkstore-upload")
-        self._hashing: deque[Hashed] = deque()
-        self._batches_ahead = workers + 1
         self._clock = clock
-        self._hash = clock.timed("hash", _hash, lambda _, batch: batch.size)
+        self._hash = clock.timed("hash", chunk_ids, lambda _, _kind, chunks: sum(map(len, chunks)))
         self._find = clock.timed("look up", index.find)
         self._publish = clock.timed("index", index.publish)
         self._take_timed = clock.timed("take in", self._take)
@@ -124,15 +121,18 @@ class Ingest:
             for pack_class in (PackClass if estimate else ())
         }
 
+        rooms = FrameRooms(config)
+
         def packer(pack_class: PackClass) -> Packer:
             return Packer(
                 objects,
                 config,
                 pack_class,
+                rooms=rooms,
                 level=level,
                 compressors=self._workers,
                 uploaders=self._uploaders,
-                frames_ahead=workers * 2,
+                frames_ahead=workers * _FRAMES_AHEAD,
                 packs_ahead=_PACKS_AHEAD,
                 on_sent=self._sent,
                 clock=clock,
@@ -157,13 +157,11 @@ class Ingest:
         self._uploaders.shutdown(wait=True, cancel_futures=True)
 
     def emit(self, batch: Batch) -> None:
-        """Take a batch from the slicer, and take in those before it that are due."""
-        self._hashing.append((batch, self._workers.submit(self._hash, batch)))
+        """Take in a batch from the slicer."""
         try:
-            while len(self._hashing) > self._batches_ahead or (
-                self._hashing and self._hashing[0][1].done()
-            ):
-                self._take_next()
+            self._take_timed(batch)
+            self._index_durable()
+            self._tell()
         except OSError as error:
             raise _TakingError(error) from error
 
@@ -173,15 +171,7 @@ class Ingest:
             self._clock.timed("walk", produce)()
         except _TakingError as error:
             raise error.reason from None
-        while self._hashing:
-            self._take_next()
         self._pager.finish()
-
-    def _take_next(self) -> None:
-        batch, hashed = self._hashing.popleft()
-        self._take_timed(batch, self._clock.wait(hashed))
-        self._index_durable()
-        self._tell()
 
     @property
     def pager(self) -> Pager:
@@ -290,18 +280,17 @@ class Ingest:
 
     # batches
 
-    def _take(self, batch: Batch, ids: list[ChunkId]) -> None:
+    def _take(self, batch: Batch) -> None:
+        ids = self._hash(ChunkKind.DATA, batch.chunks)
         places = self._find(b"".join(ids)).tolist() if ids else []
-        # A view keeps its whole window in memory, so where few chunks are new those are copied.
-        sparse = places.count(ABSENT) * 2 < len(places)
         for step in batch.steps:
             if isinstance(step, Piece):
-                self._take_piece(step, batch, ids, places, sparse=sparse)
+                self._take_piece(step, batch, ids, places)
             else:
                 self._take_step(step)
 
     def _take_piece(
-        self, piece: Piece, batch: Batch, ids: list[ChunkId], places: list[int], *, sparse: bool
+        self, piece: Piece, batch: Batch, ids: list[ChunkId], places: list[int]
     ) -> None:
         if piece.first or self._file is None:
             kind = self._ledger.label(kind_of(piece.file.path))
@@ -310,9 +299,7 @@ class Ingest:
         before = self.totals.new_bytes
         for row in range(start, end):
             if places[row] == ABSENT:
-                chunk = batch.chunks[row]
-                data = bytes(chunk) if sparse else chunk
-                places[row] = self._put(ChunkKind.DATA, ids[row], data, file.kind)
+                places[row] = self._put(ChunkKind.DATA, ids[row], batch.chunks[row], file.kind)
         if new_bytes := self.totals.new_bytes - before:
             file.new_bytes += new_bytes
             self._ledger.add_chunks(file.kind, new_bytes)
@@ -424,11 +411,3 @@ class _TakingError(Exception):
     def __init__(self, reason: OSError) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def _hash(batch: Batch) -> list[ChunkId]:
-    """Return the ids of the batch's chunks; hash its files that are whole in it."""
-    for step in batch.steps:
-        if isinstance(step, Piece) and step.whole is not None:
-            step.file.file_hash = FileHash(blake3(step.whole).digest())
-    return chunk_ids(ChunkKind.DATA, batch.chunks)

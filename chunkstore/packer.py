@@ -8,29 +8,25 @@ section 5, "Pack", of docs/design/format.md. Neighbours: `writer` above, `object
 from __future__ import annotations
 
 import contextlib
-import functools
 import mmap
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
 from typing import Final
 
-from chunkstore.compression import FrameCompressor, decompress_frame
-from chunkstore.errors import IntegrityError
 from chunkstore.format.config import Config
 from chunkstore.format.index import IndexedPack
 from chunkstore.format.manifest import PackHint
 from chunkstore.format.pack import (
     TRAILER_LENGTH,
-    Codec,
     Frame,
     PackClass,
     decode_directory,
     encode_directory,
     new_header,
 )
-from chunkstore.ids import ChunkId, ChunkKind, PackId, chunk_id, content_hash
+from chunkstore.frames import FrameRooms, FrameWriter, RawFrame
+from chunkstore.ids import ChunkId, ChunkKind, PackId, content_hash
 from chunkstore.limits import MAX_FRAME_SIZE, MAX_PACK_CHUNKS, MAX_PACK_LENGTH, MIB
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Clock
@@ -40,16 +36,6 @@ _LONGEST_TAIL: Final = MAX_PACK_CHUNKS * 50 + TRAILER_LENGTH
 _METADATA_PACK: Final = 8 * MIB
 """Packs of metadata aim at no more: their bodies are held beside those of data, and fill slowly.
 With 32 MiB a push of a million files came to 324 MB of memory, 60 of them for this."""
-
-
-@dataclass(slots=True)
-class _OpenFrame:
-    pieces: list[bytes | memoryview] = field(default_factory=list)
-    size: int = 0
-    ids: list[ChunkId] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    kinds: list[ChunkKind] = field(default_factory=list)
-    shares: Counter[str] = field(default_factory=Counter)
 
 
 class Packer:
@@ -66,6 +52,7 @@ class Packer:
         config: Config,
         pack_class: PackClass,
         *,
+        rooms: FrameRooms,
         level: int,
         compressors: Executor,
         uploaders: Executor,
@@ -80,19 +67,19 @@ class Packer:
         self._class = pack_class
         metadata = pack_class == PackClass.METADATA
         self._target = min(config.pack_length, _METADATA_PACK) if metadata else config.pack_length
+        self._rooms = rooms
         self._compressors = compressors
+        self._store = clock.timed("frame", FrameWriter(level, clock).store)
         self._uploaders = uploaders
         self._frames_ahead = frames_ahead
         self._packs_ahead = packs_ahead
         self._on_sent = on_sent
-        compress = clock.timed("compress", FrameCompressor(level).compress, lambda _, raw: len(raw))
-        check = clock.timed("check", _check_frame, lambda _, frame, *_more: frame.size)
-        self._store = clock.timed("join", functools.partial(_store_frame, compress, check))
         self._send = clock.timed("seal", self._upload)
         put, size = objects.put_pack, lambda _, _pack, data: sum(map(len, data))
         self._put = clock.timed("upload", put, size)
-        self._open = _OpenFrame()
-        self._compressing: deque[tuple[Future[tuple[Frame, bytes]], Counter[str]]] = deque()
+        self._open: RawFrame | None = None
+        self._compressing: deque[tuple[RawFrame, Future[tuple[Frame, bytes | memoryview]]]]
+        self._compressing = deque()
         self._frames: list[Frame] = []
         self._body: mmap.mmap | None = None
         self._spare_bodies: list[mmap.mmap] = []
@@ -109,20 +96,15 @@ class Packer:
     def add(
         self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview, label: str = ""
     ) -> int:
-        """Take a new chunk, whose bytes must not change; return the ticket of its frame.
+        """Take a copy of a new chunk; return the ticket of its frame.
 
         `label` is what its stored bytes are counted for, in `stored_by`.
         """
-        frame = self._open
+        frame = self._open = self._open or self._rooms.take()
         ticket = self._ticket
-        frame.pieces.append(data)
-        frame.size += len(data)
-        frame.ids.append(identifier)
-        frame.sizes.append(len(data))
-        frame.kinds.append(kind)
-        frame.shares[label] += len(data)
+        frame.add(kind, identifier, data, label)
         if frame.size >= self._config.frame_size or len(frame.ids) >= FRAME_CHUNKS:
-            self._close_frame()
+            self._close_frame(frame)
         return ticket
 
     @property
@@ -142,8 +124,8 @@ class Packer:
 
     def close(self) -> None:
         """Begin to upload what is open."""
-        if self._open.pieces:
-            self._close_frame()
+        if self._open:
+            self._close_frame(self._open)
         while self._compressing:
             self._lay_frame()
         self._close_pack()
@@ -173,20 +155,20 @@ class Packer:
             low, high = (middle, high) if self._packs[middle][0].start <= ticket else (low, middle)
         return self._packs[low][1]
 
-    def _close_frame(self) -> None:
-        frame, self._open = self._open, _OpenFrame()
+    def _close_frame(self, frame: RawFrame) -> None:
+        self._open = None
         self._ticket += 1
-        self._compressing.append((self._compressors.submit(self._store, frame), frame.shares))
+        self._compressing.append((frame, self._compressors.submit(self._store, frame)))
         while len(self._compressing) > self._frames_ahead or (
-            self._compressing and self._compressing[0][0].done()
+            self._compressing and self._compressing[0][1].done()
         ):
             self._lay_frame()
 
     def _lay_frame(self) -> None:
-        future, shares = self._compressing.popleft()
+        raw, future = self._compressing.popleft()
         frame, data = self._clock.wait(future)
-        for label, raw in shares.items():
-            share = len(data) * raw / frame.raw_size
+        for label, size in raw.shares.items():
+            share = len(data) * size / raw.size
             self.stored_by[label] = self.stored_by.get(label, 0) + share
         chunks = self._chunks + len(frame.ids)
         length = (self._body.tell() if self._body else 0) + len(data)
@@ -194,6 +176,7 @@ class Packer:
             self._close_pack()
         body = self._body = self._body or self._take_body()
         body.write(data)
+        self._rooms.free(raw)
         self._frames.append(frame)
         self._chunks += len(frame.ids)
         self._laid += 1
@@ -241,35 +224,3 @@ class Packer:
         self._on_sent(length, sum(len(frame.ids) for frame in frames))
         offset = length - len(tail)
         return IndexedPack(pack, length, offset, decode_directory(tail, offset, pack.hex()))
-
-
-def _store_frame(
-    compress: Callable[[bytes], tuple[Codec, bytes]],
-    check: Callable[[_OpenFrame, Codec, bytes], None],
-    frame: _OpenFrame,
-) -> tuple[Frame, bytes]:
-    """Compress a frame and prove that it can be read again before anybody relies on it."""
-    joined, frame.pieces = b"".join(frame.pieces), []
-    codec, data = compress(joined)
-    check(frame, codec, data)
-    return Frame(len(data), codec, len(joined), frame.ids, frame.sizes, frame.kinds), data
-
-
-def _check_frame(frame: _OpenFrame, codec: Codec, data: bytes) -> None:
-    """Hold the bytes that a stored frame gives against the ids of its chunks.
-
-    A zstd bug and bad memory have each corrupted other stores without a trace; checking costs
-    about a third of compressing.
-
-    Raises:
-        IntegrityError: it does not give them back.
-    """
-    raw = memoryview(decompress_frame(codec, data, frame.size, "frame before upload"))
-    at = 0
-    for kind, identifier, size in zip(frame.kinds, frame.ids, frame.sizes, strict=True):
-        if chunk_id(kind, raw[at : at + size]) != identifier:
-            raise IntegrityError(
-                f"chunk {identifier.hex()} does not come back from its compressed frame",
-                hint="nothing was committed; test this machine's memory, then push again",
-            )
-        at += size

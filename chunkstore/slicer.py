@@ -22,6 +22,7 @@ from chunkstore.errors import FilesystemError
 from chunkstore.filestate import FileState, FileStates, state_of
 from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.ids import NO_HASH, FileHash
+from chunkstore.limits import MAX_CHUNK_SIZE
 from chunkstore.parent import ParentVersion
 from chunkstore.profile import OFF, Clock
 from chunkstore.walk import Found, LeftOut
@@ -63,7 +64,6 @@ class Piece:
         end: number after its last chunk.
         first: the file begins here; what was seen of it before is void.
         last: the file ends here.
-        whole: the bytes of a file that both begins and ends here, which is yet to be hashed.
     """
 
     file: SourceFile
@@ -71,7 +71,6 @@ class Piece:
     end: int
     first: bool
     last: bool
-    whole: memoryview | None
 
 
 @dataclass(slots=True)
@@ -103,7 +102,10 @@ Step: TypeAlias = Piece | Ready | Gone | LeftOut
 
 @dataclass(slots=True)
 class Batch:
-    """Some steps of a push in the order of paths, with the chunks that they need."""
+    """Some steps of a push in the order of paths, with the chunks that they need.
+
+    Chunks lie in the slicer's buffer: they are overwritten once the batch has been taken.
+    """
 
     steps: list[Step] = field(default_factory=list)
     chunks: list[memoryview] = field(default_factory=list)
@@ -133,7 +135,7 @@ class Slicer:
         emit: Callable[[Batch], None],
         clock: Clock = OFF,
     ) -> None:
-        """`emit` takes each batch; it may block, and what it raises ends the slicing."""
+        """`emit` takes each batch whole before it returns; what it raises ends the slicing."""
         self._clock = clock
         self._sizes = clock.timed("cut", chunker.cut, lambda _, data: len(data))
         self._update = clock.timed("hash", blake3.update, lambda _, _hasher, data: len(data))
@@ -141,6 +143,9 @@ class Slicer:
         self._states = states
         self._emit = emit
         self._batch = Batch()
+        # Files are read into one buffer, which stays in the cache of a core and is never cleared.
+        self._buffer = np.empty(WINDOW_SIZE + MAX_CHUNK_SIZE, np.uint8).data
+        self._filled = 0
 
     def slice_folder(self, found: Iterator[Found | LeftOut]) -> None:
         """Cut everything that a walk found."""
@@ -170,8 +175,12 @@ class Slicer:
     def _finish(self) -> None:
         for entry in self._parent.rest():
             self._step(Gone(entry))
+        self._flush()
+
+    def _flush(self) -> None:
         if self._batch.steps:
             self._emit(self._batch)
+        self._batch, self._filled = Batch(), 0
 
     def _before(self, path: str) -> Entry | None:
         return self._parent.seek(path, lambda entry: self._step(Gone(entry)))
@@ -179,8 +188,7 @@ class Slicer:
     def _step(self, step: Step) -> None:
         self._batch.steps.append(step)
         if self._batch.full:
-            self._emit(self._batch)
-            self._batch = Batch()
+            self._flush()
 
     def _file(self, item: Found, before: Entry | None) -> None:
         try:
@@ -254,41 +262,43 @@ class Slicer:
         another size: it changed since it was opened.
         """
         readinto = self._clock.timed("read", readinto, lambda filled, _: filled)
-        hasher = None
-        carry = memoryview(b"")
-        size, first, last = 0, True, False
+        if self._filled + window > WINDOW_SIZE:
+            self._flush()
+        buffer, start = self._buffer, self._filled
+        hasher = blake3()
+        carried, size, first, last = 0, 0, True, False
         while not last:
-            buffer = np.empty(len(carry) + window, np.uint8).data  # not zeroed first
-            buffer[: len(carry)] = carry
-            filled = readinto(buffer[len(carry) :])
+            fresh = start + carried
+            filled = readinto(buffer[fresh : fresh + window])
             size += filled
             last = filled < window
-            data = buffer[: len(carry) + filled]
             if file.state is not None and size > file.state.size:
                 return False  # it grows, perhaps as fast as it is read
             if last and not (settled() and (file.state is None or file.state.size == size)):
                 return False
-            if not (first and last):  # a file in one piece is hashed by a worker
-                hasher = hasher or blake3()
-                self._update(hasher, data[len(carry) :])
-            sizes = self._sizes(data, final=last)
-            if last and hasher is not None:
+            self._update(hasher, buffer[fresh : fresh + filled])
+            if last:
                 file.file_hash = FileHash(hasher.digest())
-            self._piece(file, data, sizes, first=first, last=last)
-            carry, first = data[sum(sizes) :], False
+            end = fresh + filled
+            cut = self._piece(file, buffer[start:end], first=first, last=last)
+            if not last:
+                buffer[: end - start - cut] = buffer[start + cut : end]
+                carried, start, first = end - start - cut, 0, False
         return True
 
-    def _piece(
-        self, file: SourceFile, data: memoryview, sizes: list[int], *, first: bool, last: bool
-    ) -> None:
+    def _piece(self, file: SourceFile, data: memoryview, *, first: bool, last: bool) -> int:
+        """Emit the chunks of `data`; return the bytes in them. Not the last: the buffer is free."""
         batch = self._batch
         start, at = len(batch.chunks), 0
-        for size in sizes:
+        for size in self._sizes(data, final=last):
             batch.chunks.append(data[at : at + size])
             at += size
         batch.size += at
-        whole = data if first and last else None
-        self._step(Piece(file, start, len(batch.chunks), first, last, whole))
+        self._filled += at
+        self._step(Piece(file, start, len(batch.chunks), first, last))
+        if not last:
+            self._flush()
+        return at
 
 
 def _reason(error: OSError) -> str:
