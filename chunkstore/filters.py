@@ -104,6 +104,8 @@ class IgnoreRules:
         self._prefix = prefix
         lines = unicodedata.normalize("NFC", text).removeprefix("\ufeff").split("\n")
         self._spec = _compile(line for line in lines if _is_pattern(line)) if text else None
+        self.takes_all: bool = self._spec is None and (above is None or above.takes_all)
+        """Whether nothing is ignored."""
 
     def ignores(self, path: str) -> bool:
         """Whether `path`, a folder's with a slash at its end, is ignored."""

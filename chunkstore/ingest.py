@@ -20,7 +20,7 @@ from typing import Final
 from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.estimate import CHUNK_OVERHEAD, FrameEstimate
 from chunkstore.events import Action, Item, Notice, Progress, ProgressCallback
-from chunkstore.filestate import FileStates
+from chunkstore.filestate import FileStates, Needed
 from chunkstore.format.blob import BlobBuilder
 from chunkstore.format.config import Config
 from chunkstore.format.manifest import Entry, EntryKind, PackHint, PageRef
@@ -32,11 +32,11 @@ from chunkstore.ledger import Ledger
 from chunkstore.limits import MAX_PACK_CHUNKS
 from chunkstore.objects import Objects
 from chunkstore.packer import Packer
-from chunkstore.pager import Pager
+from chunkstore.pager import Page, Pager
 from chunkstore.profile import OFF, Clock
-from chunkstore.slicer import Batch, Gone, Piece, Ready, SourceFile, Step
+from chunkstore.slicer import Batch, Gone, Piece, Ready, SourceFile, Step, Taken
 from chunkstore.values import PushedKind
-from chunkstore.walk import LeftOut
+from chunkstore.walk import FileState, LeftOut
 
 _INDEX_BYTES: Final = 128 * 1024 * 1024
 _INDEX_SECONDS: Final = 15.0
@@ -140,7 +140,13 @@ class Ingest:
 
         self._packers = {PackClass.DATA: packer(PackClass.DATA)}
         self._packers[PackClass.METADATA] = packer(PackClass.METADATA)
-        self._pager = Pager(lambda identifier, data: self._put(ChunkKind.PAGE, identifier, data))
+        self._pager = Pager(
+            lambda identifier, data: self._put(ChunkKind.PAGE, identifier, data),
+            lambda page: states.end_page(
+                page.page_id, page.entries, page.size, page.length, page.ends
+            ),
+        )
+        self._durable = False
         self._pending: dict[ChunkId, int] = {}  # new chunks that are not yet in the index: place
         self._by_place: dict[int, list[ChunkId]] = {}
         self._file: _OpenFile | None = None
@@ -214,6 +220,7 @@ class Ingest:
         durable = [pack for p in self._packers.values() for pack, _ in p.finish()]
         if durable:
             self.index_bytes += self._publish(durable)
+        self._durable = True
         self._tell(force=True)
 
     def save_durable(self) -> None:
@@ -239,6 +246,20 @@ class Ingest:
             where = tuple(sorted({numbers[hint] for hint in [*own, *packs]}))
             pages.append(PageRef(page.page_id, page.first_path, page.entries, where, page.data))
         return tuple(hints), tuple(pages)
+
+    def needed(self) -> list[Needed | None]:
+        """Return of each page in which packs it and what it needs lie, as far as that is settled.
+
+        Call it after `finish`, if there is something to finish, and before the index is reloaded.
+        """
+        return [self._needed_by(page) for page in self._pager.pages]
+
+    def _needed_by(self, page: Page) -> Needed | None:
+        places = list(page.places) if page.place is None else [page.place, *page.places]
+        if not self._durable and min(places, default=0) < 0:
+            return None  # what is new was not stored
+        own = None if page.place is None else self._pack_at(page.place).pack_id
+        return Needed(own, tuple(self._pack_at(place).pack_id for place in page.places))
 
     # places: a pack's number in the index, or below zero a ticket of one of the two packers
 
@@ -320,9 +341,7 @@ class Ingest:
             file.file_hash,
             blob=content.blob.finish(),
         )
-        if file.state is not None:
-            self._states.keep(file.path, file.state, file.file_hash)
-        self._add(entry, file.before, content.places)
+        self._add(entry, file.before, content.places, file.state)
         before = file.before
         if before is None or not entry.same_content(before):
             self._ledger.add_file(content.kind, entry.size)
@@ -333,15 +352,45 @@ class Ingest:
     def _take_step(self, step: Step) -> None:
         if isinstance(step, Ready):
             if step.state is not None:
-                self._states.keep(step.entry.path, step.state, step.entry.file_hash)
                 self.totals.read_bytes += step.entry.size
-            self._add(step.entry, step.before, step.packs)
+            self._add(step.entry, step.before, step.packs, step.state)
+        elif isinstance(step, Taken):
+            self._take_page(step)
         elif isinstance(step, Gone):
             self._progress(Item(action="removed", path=step.entry.path, size=step.entry.size))
         elif isinstance(step, LeftOut):
             self._leave_out(step)
 
-    def _add(self, entry: Entry, before: Entry | None, places: set[int] | frozenset[int]) -> None:
+    def _take_page(self, step: Taken) -> None:
+        if not self._pager.between_pages:  # an edit before it has moved where pages end
+            for ready in step.entries():
+                self._take_step(ready)
+            return
+        page, known = step.page, step.page.known
+        taken = Page(
+            known.page_id,
+            known.first_path,
+            known.entries,
+            dict.fromkeys(page.packs),
+            page.ref.inline,
+            known.size,
+            known.length,
+            known.ends,
+            page.own,
+            step.fetch,
+        )
+        self._states.keep_page(known)
+        self._pager.add_page(taken, page.paths[-1])
+        self.totals.done_files += known.entries
+        self.totals.read_bytes += known.size
+
+    def _add(
+        self,
+        entry: Entry,
+        before: Entry | None,
+        places: set[int] | frozenset[int],
+        state: FileState | None,
+    ) -> None:
         if before is not None and (entry is before or entry.same_content(before)):
             entry = before  # its mtime too: a fresh check-out or `touch` makes no new pages
         else:
@@ -349,6 +398,7 @@ class Ingest:
             action: Action = "added" if before is None else "modified"
             self._progress(Item(action=action, path=entry.path, size=entry.size))
         self.totals.done_files += 1
+        self._states.keep(entry, state)
         self._pager.add(entry, places)
 
     def _leave_out(self, item: LeftOut) -> None:

@@ -28,8 +28,12 @@ class Page:
         first_path: path of its first entry.
         entries: how many it has.
         places: where its files' chunks lie, in the order of the entries that first need them.
-        data: its bytes, None once it was stored outside the root.
+        data: its bytes, None where it is stored outside the root.
+        size: bytes of its files.
+        length: its raw bytes.
+        ends: whether it ends with its last entry whatever comes next.
         place: where it lies itself once it was stored outside the root.
+        fetch: gives its bytes where it was stored before this version.
     """
 
     page_id: ChunkId
@@ -37,7 +41,11 @@ class Page:
     entries: int
     places: dict[int, None]
     data: bytes | None
+    size: int
+    length: int
+    ends: bool
     place: int | None = None
+    fetch: Callable[[], bytes] | None = None
 
 
 @dataclass(slots=True)
@@ -45,15 +53,22 @@ class _OpenPage:
     packed: list[bytes] = field(default_factory=list)
     first_path: str = ""
     length: int = 0
+    size: int = 0
     places: dict[int, None] = field(default_factory=dict)
 
 
 class Pager:
     """Makes the pages of one version."""
 
-    def __init__(self, put_page: Callable[[ChunkId, bytes], int]) -> None:
-        """`put_page` stores a page chunk and returns its place, a number as entries have them."""
+    def __init__(
+        self, put_page: Callable[[ChunkId, bytes], int], on_page: Callable[[Page], None]
+    ) -> None:
+        """`put_page` stores a page chunk and returns its place, a number as entries have them.
+
+        `on_page` gets each page that was made of entries.
+        """
         self._put_page = put_page
+        self._on_page = on_page
         self._order = PathOrder()
         self._open = _OpenPage()
         self._inline_length = 0
@@ -76,32 +91,76 @@ class Pager:
         packed = pack_entry(entry)
         length = HEAD_LENGTH + len(packed)
         if self._open.length + length + _SPARE > MAX_PAGE_LENGTH:
-            self._close()
+            self._close(ends=False)
         page = self._open
         page.first_path = page.first_path or entry.path
         page.packed.append(packed)
         page.length += length
+        page.size += entry.size
         page.places.update(dict.fromkeys(sorted(places, reverse=True)))  # tickets count downwards
         self.files += 1
         self.size += entry.size
         if ends_page(entry, length):
-            self._close()
+            self._close(ends=True)
+
+    @property
+    def between_pages(self) -> bool:
+        """Whether a whole page can be taken."""
+        return not self._open.packed
+
+    def add_page(self, page: Page, last_path: str) -> None:
+        """Append a page that was made before, whose last entry is `last_path`.
+
+        Between pages only. Its data may be None if it has a place and can be fetched.
+
+        Raises:
+            InvalidInputError: as `add`.
+        """
+        assert self.between_pages
+        for path in dict.fromkeys((page.first_path, last_path)):
+            problem = self._order.problem(path)
+            if problem:
+                raise InvalidInputError(f"cannot take {path!r}: {problem}")
+        if self.files + page.entries > MAX_VERSION_FILES:
+            raise InvalidInputError(f"more than {MAX_VERSION_FILES} files in one version")
+        self.files += page.entries
+        self.size += page.size
+        self._append(page)
 
     def finish(self) -> None:
         """End the last page."""
-        self._close()
+        self._close(ends=False)
+        if self._inline_length <= INLINE_PAGES:  # the version before may have had more of them
+            for page in self.pages:
+                if page.data is None:
+                    assert page.fetch is not None
+                    page.data, page.place = page.fetch(), None
 
-    def _close(self) -> None:
+    def _close(self, *, ends: bool) -> None:
         page, self._open = self._open, _OpenPage()
         if not page.packed:
             return
         data = join_page(page.packed)
-        identifier = chunk_id(ChunkKind.PAGE, data)
-        self.pages.append(Page(identifier, page.first_path, len(page.packed), page.places, data))
-        self._inline_length += len(data)
+        done = Page(
+            chunk_id(ChunkKind.PAGE, data),
+            page.first_path,
+            len(page.packed),
+            page.places,
+            data,
+            page.size,
+            len(data),
+            ends,
+        )
+        self._append(done)
+        self._on_page(done)
+
+    def _append(self, page: Page) -> None:
+        self.pages.append(page)
+        self._inline_length += page.length
         if self._inline_length > INLINE_PAGES:
             for done in self.pages[self._stored :]:
-                assert done.data is not None
-                done.place = self._put_page(done.page_id, done.data)
+                if done.place is None:
+                    assert done.data is not None
+                    done.place = self._put_page(done.page_id, done.data)
                 done.data = None
             self._stored = len(self.pages)

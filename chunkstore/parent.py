@@ -14,43 +14,100 @@ from chunkstore.format.manifest import Entry, EntryKind, Manifest
 from chunkstore.reader import Reader
 
 
+class ParentPage:
+    """One page of the parent version."""
+
+    def __init__(self, entries: list[Entry], manifest: Manifest, reader: Reader, index: ChunkIndex):
+        """Take the decoded entries of a page."""
+        self.entries = entries
+        self._manifest = manifest
+        self._reader = reader
+        self._index = index
+        self._packs: dict[str, frozenset[int]] | None = None
+
+    def packs_of(self, entry: Entry) -> frozenset[int] | None:
+        """Return the numbers of packs that hold all chunks of an entry of this page.
+
+        None where the index lacks one of them.
+        """
+        if entry.blob.depth:
+            return self._packs_of_lists(entry)
+        if self._packs is None:  # one look-up for a whole page
+            self._packs = self._packs_of_files()
+        return self._packs.get(entry.path)
+
+    def _packs_of_files(self) -> dict[str, frozenset[int]]:
+        files = [e for e in self.entries if e.kind == EntryKind.FILE and not e.blob.depth]
+        numbers = self._index.find(b"".join(file.blob.ids for file in files)).tolist()
+        packs: dict[str, frozenset[int]] = {}
+        at = 0
+        for file in files:
+            found = frozenset(numbers[at : at + file.blob.count])
+            at += file.blob.count
+            if ABSENT not in found:
+                packs[file.path] = found
+        return packs
+
+    def _packs_of_lists(self, entry: Entry) -> frozenset[int] | None:
+        packs: set[int] = set()
+        for ids in self._reader.all_ids(entry.blob, self._manifest.packs):
+            found = np.unique(self._index.find(ids))
+            if ABSENT in found:
+                return None
+            packs.update(found.tolist())
+        return frozenset(packs)
+
+
 class ParentVersion:
     """The entries of the parent version, asked for in ascending order of paths."""
 
     def __init__(self, manifest: Manifest | None, reader: Reader, index: ChunkIndex) -> None:
-        self._manifest = manifest
+        self.manifest = manifest
+        """Its root, None where there is no parent version."""
         self._reader = reader
         self._index = index
-        self._pages = self._read_pages()
-        self._page: list[Entry] = []
+        self._page: ParentPage | None = None
+        self._next = 0  # number of the page after `_page`
         self._at = 0
-        self._packs: dict[str, frozenset[int]] | None = None
 
-    def _read_pages(self) -> Iterator[list[Entry]]:
-        if self._manifest is not None:
-            for number in range(len(self._manifest.pages)):
-                yield self._reader.page(self._manifest, number)
+    def page(self, number: int) -> ParentPage:
+        """Return one page, wherever the asking has come to."""
+        assert self.manifest is not None
+        entries = self._reader.page(self.manifest, number)
+        return ParentPage(entries, self.manifest, self._reader, self._index)
+
+    def page_data(self, number: int) -> bytes:
+        """Return the raw bytes of one page."""
+        assert self.manifest is not None
+        return self._reader.page_data(self.manifest, number)
 
     def _peek(self) -> Entry | None:
-        if self._at == len(self._page):
-            page = next(self._pages, None)
-            if page is None:
+        if self._page is None or self._at == len(self._page.entries):
+            if self.manifest is None or self._next == len(self.manifest.pages):
                 return None
-            self._page, self._at, self._packs = page, 0, None
-        return self._page[self._at]
+            self._page, self._at = self.page(self._next), 0
+            self._next += 1
+        return self._page.entries[self._at]
 
     def seek(self, path: str, passed: Callable[[Entry], None]) -> Entry | None:
         """Return the entry at `path`, or None; give `passed` those before it nobody sought."""
-        wanted = path.encode()
         while (entry := self._peek()) is not None:
-            here = entry.path.encode()
-            if here > wanted:
+            if entry.path > path:  # code points have the order of their UTF-8
                 break
             self._at += 1
-            if here == wanted:
+            if entry.path == path:
                 return entry
             passed(entry)
         return None
+
+    def pass_page(self, number: int, passed: Callable[[Entry], None]) -> None:
+        """Go on after a page without reading it; give `passed` what before it nobody sought."""
+        while self._next < number or (self._page and self._at < len(self._page.entries)):
+            entry = self._peek()
+            assert entry is not None
+            self._at += 1
+            passed(entry)
+        self._page, self._next, self._at = None, number + 1, 0
 
     def rest(self) -> Iterator[Entry]:
         """Yield the entries that were not asked for."""
@@ -63,30 +120,5 @@ class ParentVersion:
 
         None where the index lacks one of them.
         """
-        if entry.blob.depth:
-            return self._packs_of_lists(entry)
-        if self._packs is None:  # one look-up for a whole page
-            self._packs = self._packs_of_page()
-        return self._packs.get(entry.path)
-
-    def _packs_of_page(self) -> dict[str, frozenset[int]]:
-        files = [e for e in self._page if e.kind == EntryKind.FILE and not e.blob.depth]
-        numbers = self._index.find(b"".join(file.blob.ids for file in files)).tolist()
-        packs: dict[str, frozenset[int]] = {}
-        at = 0
-        for file in files:
-            found = frozenset(numbers[at : at + file.blob.count])
-            at += file.blob.count
-            if ABSENT not in found:
-                packs[file.path] = found
-        return packs
-
-    def _packs_of_lists(self, entry: Entry) -> frozenset[int] | None:
-        assert self._manifest is not None
-        packs: set[int] = set()
-        for ids in self._reader.all_ids(entry.blob, self._manifest.packs):
-            found = np.unique(self._index.find(ids))
-            if ABSENT in found:
-                return None
-            packs.update(found.tolist())
-        return frozenset(packs)
+        assert self._page is not None
+        return self._page.packs_of(entry)

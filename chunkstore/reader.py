@@ -132,12 +132,8 @@ class Reader:
             CorruptObjectError, MissingObjectError: the page, or what it lies in.
         """
         ref = manifest.pages[number]
-        data = ref.inline
-        if data is None:
-            hints = [manifest.packs[pack] for pack in ref.packs]
-            data = self.chunk(Wanted(ChunkKind.PAGE, ref.page_id, hints))
         where = f"page {ref.page_id.hex()}"
-        entries = decode_page(data, where)
+        entries = decode_page(self.page_data(manifest, number), where)
         if len(entries) != ref.entries or entries[0].path != ref.first_path:
             corrupt("the page is not the one that the manifest describes", where)
         if number + 1 < len(manifest.pages):
@@ -145,6 +141,18 @@ class Reader:
             if entries[-1].path.encode() >= after.encode():
                 corrupt("the page reaches into the next one", where)
         return entries
+
+    def page_data(self, manifest: Manifest, number: int) -> bytes:
+        """Return the raw bytes of one page of a manifest.
+
+        Raises:
+            CorruptObjectError, MissingObjectError: the page, or what it lies in.
+        """
+        ref = manifest.pages[number]
+        if ref.inline is not None:
+            return ref.inline
+        hints = [manifest.packs[pack] for pack in ref.packs]
+        return self.chunk(Wanted(ChunkKind.PAGE, ref.page_id, hints))
 
     def children(self, blob: Blob, hints: Sequence[PackHint]) -> Iterator[Blob]:
         """Yield the blobs that the lists of `blob`, of depth 1 or more, hold, in order.

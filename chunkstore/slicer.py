@@ -1,13 +1,16 @@
 """Files in, batches of chunks out: reads the user's files and cuts them.
 
 Files that have not changed since the parent version are not read: their entries are taken over,
-provided that the index still has their chunks. Neighbours: `walk` finds the files, `filestate`
-says which have changed, `parent` has the version before, `writer` takes the batches.
+provided that the index still has their chunks. Neighbours: `walk` finds the files, `takeover` the
+pages that are the same, `filestate` says which files have changed, `parent` has the version before,
+`ingest` takes the batches.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -19,13 +22,14 @@ from blake3 import blake3
 
 from chunkstore.chunker import WINDOW_SIZE, Chunker
 from chunkstore.errors import FilesystemError
-from chunkstore.filestate import FileState, FileStates, state_of
+from chunkstore.filestate import FileStates
 from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.ids import NO_HASH, FileHash
 from chunkstore.limits import MAX_CHUNK_SIZE
 from chunkstore.parent import ParentVersion
 from chunkstore.profile import OFF, Clock
-from chunkstore.walk import Found, LeftOut
+from chunkstore.takeover import SamePage, SameStart, TakeOver
+from chunkstore.walk import FileState, Found, LeftOut, state_of
 
 BATCH_SIZE: Final = WINDOW_SIZE
 BATCH_FILES: Final = 1024
@@ -91,13 +95,28 @@ class Ready:
 
 
 @dataclass(slots=True)
+class Taken:
+    """A page of the parent version that is taken over.
+
+    Attributes:
+        page: which one.
+        entries: gives its entries one by one, for who cannot take it as a whole.
+        fetch: gives its bytes.
+    """
+
+    page: SamePage
+    entries: Callable[[], Iterator[Ready]]
+    fetch: Callable[[], bytes]
+
+
+@dataclass(slots=True)
 class Gone:
     """An entry of the parent version that the new one has not."""
 
     entry: Entry
 
 
-Step: TypeAlias = Piece | Ready | Gone | LeftOut
+Step: TypeAlias = Piece | Ready | Taken | Gone | LeftOut
 
 
 @dataclass(slots=True)
@@ -110,11 +129,12 @@ class Batch:
     steps: list[Step] = field(default_factory=list)
     chunks: list[memoryview] = field(default_factory=list)
     size: int = 0
+    files: int = 0
 
     @property
     def full(self) -> bool:
         """Whether it is time for the next batch."""
-        return self.size >= BATCH_SIZE or len(self.steps) >= BATCH_FILES
+        return self.size >= BATCH_SIZE or self.files >= BATCH_FILES
 
 
 class Readable(Protocol):
@@ -132,6 +152,7 @@ class Slicer:
         chunker: Chunker,
         parent: ParentVersion,
         states: FileStates,
+        take_over: TakeOver,
         emit: Callable[[Batch], None],
         clock: Clock = OFF,
     ) -> None:
@@ -141,6 +162,7 @@ class Slicer:
         self._update = clock.timed("hash", blake3.update, lambda _, _hasher, data: len(data))
         self._parent = parent
         self._states = states
+        self._take_over = take_over
         self._emit = emit
         self._batch = Batch()
         # Files are read into one buffer, which stays in the cache of a core and is never cleared.
@@ -149,17 +171,45 @@ class Slicer:
 
     def slice_folder(self, found: Iterator[Found | LeftOut]) -> None:
         """Cut everything that a walk found."""
-        for item in found:
-            if isinstance(item, LeftOut):
-                self._step(item)
-                continue
-            before = self._before(item.path)
-            if item.kind == EntryKind.FILE:
-                self._file(item, before)
+        for item in self._take_over.sift(found):
+            if isinstance(item, Found):
+                before = self._before(item.path)
+                if item.kind == EntryKind.FILE:
+                    self._file(item, before)
+                else:
+                    entry = Entry(item.path, item.kind, target=item.target)
+                    self._step(Ready(entry, before))
+            elif isinstance(item, SamePage):
+                self._page(item)
+            elif isinstance(item, SameStart):
+                self._start(item)
             else:
-                entry = Entry(item.path, item.kind, target=item.target)
-                self._step(Ready(entry, before))
+                self._step(item)
         self._finish()
+
+    def _page(self, page: SamePage) -> None:
+        self._parent.pass_page(page.number, lambda entry: self._step(Gone(entry)))
+        entries = functools.partial(self._entries, page)
+        fetch = functools.partial(self._parent.page_data, page.number)
+        self._step(Taken(page, entries, fetch), page.ref.entries)
+
+    def _start(self, start: SameStart) -> None:
+        """Take over the first entries of a page, beside which the parent is asked on."""
+        for ready in itertools.islice(self._entries(start.page), start.count):
+            self._before(ready.entry.path)
+            self._step(ready)
+
+    def _entries(self, page: SamePage) -> Iterator[Ready]:
+        before = self._parent.page(page.number)
+        for entry, seen in zip(before.entries, page.seen, strict=True):
+            if entry.kind == EntryKind.FILE:
+                assert isinstance(seen, tuple)
+                packs = before.packs_of(entry)
+                if packs is None:
+                    packs = frozenset(page.packs)
+                yield Ready(entry, entry, FileState._make(seen), packs)
+            else:
+                yield Ready(entry, entry)
 
     def slice_file(self, item: Found) -> None:
         """Cut one file, which is the whole version."""
@@ -185,8 +235,9 @@ class Slicer:
     def _before(self, path: str) -> Entry | None:
         return self._parent.seek(path, lambda entry: self._step(Gone(entry)))
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Step, files: int = 1) -> None:
         self._batch.steps.append(step)
+        self._batch.files += files
         if self._batch.full:
             self._flush()
 
@@ -232,14 +283,16 @@ class Slicer:
             os.close(handle)
 
     def _unchanged(self, item: Found, before: Entry) -> bool:
-        status = os.stat(item.location, dir_fd=item.folder, follow_symlinks=False)
-        state = state_of(status)
+        state = item.state
+        if state is None:
+            status = os.stat(item.location, dir_fd=item.folder, follow_symlinks=False)
+            state = state_of(status)
         known = self._states.hash_of(item.path, state)
         if (
             known is None
             or known != before.file_hash
             or state.size != before.size
-            or bool(status.st_mode & 0o100) != before.executable
+            or state.executable != before.executable
         ):
             return False
         packs = self._parent.packs_of(before)

@@ -33,7 +33,7 @@ from chunkstore.errors import (
     UnreadableFilesError,
 )
 from chunkstore.events import Notice, ProgressCallback
-from chunkstore.filestate import FileStates
+from chunkstore.filestate import FileStates, Needed
 from chunkstore.filters import EVERYTHING, PathFilter
 from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.index import IndexedPack
@@ -51,6 +51,7 @@ from chunkstore.refs import Refs, check_expected, check_tag, resolve, with_tag
 from chunkstore.segment_cache import SegmentCache
 from chunkstore.slicer import Slicer
 from chunkstore.source import Source
+from chunkstore.takeover import TakeOver
 from chunkstore.values import PushResult, PushStats
 
 log = logging.getLogger(__name__)
@@ -184,6 +185,7 @@ class _Push:
         self._reader = Reader(objects, self._whole_index)
         self._parent: Manifest | None = None
         self._parent_record: VersionRecord | None = None
+        self._needed: list[Needed | None] = []
         self._complete = False  # whether the view has every segment of the store
         self._listed = True  # whether the segments of the store were listed
 
@@ -259,7 +261,10 @@ class _Push:
                 ingest.run(lambda: self._slice(ingest, states))
                 self._check_failures(ingest)
                 result = clock.timed("commit", self._conclude)(ingest)
-                states.finish()
+                if result is None:
+                    states.discard()
+                else:
+                    states.finish(self._needed)
             except BaseException:
                 states.discard()
                 with contextlib.suppress(BackendError):  # the first failure is the one to tell
@@ -270,7 +275,8 @@ class _Push:
     def _slice(self, ingest: Ingest, states: FileStates) -> None:
         parent = ParentVersion(self._parent, self._reader, self._index)
         chunker, clock = Chunker(self._config.chunker), self._options.clock
-        slicer = Slicer(chunker, parent, states, ingest.emit, clock)
+        take_over = TakeOver(self._parent, self._index, states)
+        slicer = Slicer(chunker, parent, states, take_over, ingest.emit, clock)
         self._source.slice(slicer, self._options.paths)
 
     def _check_failures(self, ingest: Ingest) -> None:
@@ -288,11 +294,15 @@ class _Push:
         same = self._parent is not None and pages == [p.page_id for p in self._parent.pages]
         try:
             if same and self._parent_record and not self._options.allow_same:
-                return self._unchanged(ingest, self._parent_record)
+                result = self._unchanged(ingest, self._parent_record)
+                self._needed = ingest.needed()
+                return result
             if self._options.dry_run:
+                self._needed = ingest.needed()
                 return self._result(ingest, None, ingest.estimated_bytes(), unchanged=False)
             ingest.finish()
             manifest = self._manifest(ingest)
+            self._needed = ingest.needed()  # the commit may load the view anew
             identifier, length = self._objects.put_manifest(manifest)
             record = self._commit(manifest, identifier, ingest.stored_bytes + length)
         except _OvertakenError:

@@ -43,6 +43,11 @@ def path_problem(path: str) -> str | None:
     return None
 
 
+def is_plain(name: str) -> bool:
+    """Whether nothing but its length can be wrong with `name`, which a file system gave."""
+    return name.isascii() and name.isprintable() and "\\" not in name
+
+
 class PathOrder:
     """Checks, one path at a time, that paths ascend strictly and that no file is also a folder.
 
