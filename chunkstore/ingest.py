@@ -8,6 +8,7 @@ memory does not grow with the data. Neighbours: `writer` decides what is pushed 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -140,12 +141,7 @@ class Ingest:
 
         self._packers = {PackClass.DATA: packer(PackClass.DATA)}
         self._packers[PackClass.METADATA] = packer(PackClass.METADATA)
-        self._pager = Pager(
-            lambda identifier, data: self._put(ChunkKind.PAGE, identifier, data),
-            lambda page: states.end_page(
-                page.page_id, page.entries, page.size, page.length, page.ends
-            ),
-        )
+        self._pager = Pager(functools.partial(self._put, ChunkKind.PAGE), self._end_page)
         self._durable = False
         self._pending: dict[ChunkId, int] = {}  # new chunks that are not yet in the index: place
         self._by_place: dict[int, list[ChunkId]] = {}
@@ -400,6 +396,9 @@ class Ingest:
         self.totals.done_files += 1
         self._states.keep(entry, state)
         self._pager.add(entry, places)
+
+    def _end_page(self, page: Page) -> None:
+        self._states.end_page(page.page_id, page.entries, page.size, page.length, page.ends)
 
     def _leave_out(self, item: LeftOut) -> None:
         totals = self.totals

@@ -61,7 +61,9 @@ class Pager:
     """Makes the pages of one version."""
 
     def __init__(
-        self, put_page: Callable[[ChunkId, bytes], int], on_page: Callable[[Page], None]
+        self,
+        put_page: Callable[[ChunkId, bytes], int],
+        on_page: Callable[[Page], None] = lambda _: None,
     ) -> None:
         """`put_page` stores a page chunk and returns its place, a number as entries have them.
 
