@@ -81,19 +81,24 @@ class ParentVersion:
         assert self.manifest is not None
         return self._reader.page_data(self.manifest, number)
 
-    def _peek(self) -> Entry | None:
+    def _peek(self, path: str | None = None) -> Entry | None:
+        """Return the next entry, None after the last; with `path` None too where it comes later."""
         if self._page is None or self._at == len(self._page.entries):
             if self.manifest is None or self._next == len(self.manifest.pages):
                 return None
+            if path is not None and self.manifest.pages[self._next].first_path > path:
+                return None  # its page may not be needed at all
             self._page, self._at = self.page(self._next), 0
             self._next += 1
-        return self._page.entries[self._at]
+        entry = self._page.entries[self._at]
+        return None if path is not None and entry.path > path else entry
 
     def seek(self, path: str, passed: Callable[[Entry], None]) -> Entry | None:
-        """Return the entry at `path`, or None; give `passed` those before it nobody sought."""
-        while (entry := self._peek()) is not None:
-            if entry.path > path:  # code points have the order of their UTF-8
-                break
+        """Return the entry at `path`, or None; give `passed` those before it nobody sought.
+
+        Strings are compared by code points, which have the order of their UTF-8.
+        """
+        while (entry := self._peek(path)) is not None:
             self._at += 1
             if entry.path == path:
                 return entry
@@ -101,7 +106,7 @@ class ParentVersion:
         return None
 
     def pass_page(self, number: int, passed: Callable[[Entry], None]) -> None:
-        """Go on after a page without reading it; give `passed` what before it nobody sought."""
+        """Go on after a page that was not begun; give `passed` what before it nobody sought."""
         while self._next < number or (self._page and self._at < len(self._page.entries)):
             entry = self._peek()
             assert entry is not None
