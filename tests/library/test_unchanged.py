@@ -73,6 +73,8 @@ class Pusher:
             **options,  # type: ignore[arg-type]  # as given
         )
         stats = dataclasses.replace(result.stats, seconds=0)
+        if result.unchanged:  # what was on its way was thrown away, compressed or not yet
+            stats = dataclasses.replace(stats, kinds=())
         return dataclasses.replace(result, manifest_id=None, stats=stats), events
 
 
