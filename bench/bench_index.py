@@ -8,9 +8,9 @@ packs is there under its own key with the length that the index states, but hold
 bytes, as if each frame took one. So what is loaded, listed and looked up is of full size, and
 nobody can read those chunks. What is pushed, read and pulled is real.
 
-Rows of pushes are medians. `anon` is the most memory that was the process's own and `file` the
-most that was mapped files (the cached index and the program), sampled every 10 ms; `peak` is the
-kernel's mark of both together. CPU is user and system.
+Rows of pushes are medians. `anon` is the most memory that was the process's own, shared buffers
+too, and `file` the most that was mapped files, sampled every 10 ms; `peak` is the kernel's mark of
+both together. CPU is user and system.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Memory:
 
     def __init__(self) -> None:
         """Start to sample."""
-        self.most = {"RssAnon": 0, "RssFile": 0}
+        self.most = {"own": 0, "RssFile": 0}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -117,13 +117,14 @@ class Memory:
     def _run(self) -> None:
         while not self._stop.wait(0.01):
             now = _status()
+            now["own"] = now["RssAnon"] + now["RssShmem"]
             self.most = {name: max(most, now[name]) for name, most in self.most.items()}
 
     def stop(self) -> dict[str, int]:
         """Return the most of each, and the mark of the kernel, in bytes."""
         self._stop.set()
         self._thread.join()
-        return {"anon": self.most["RssAnon"], "file": self.most["RssFile"]} | {
+        return {"anon": self.most["own"], "file": self.most["RssFile"]} | {
             "peak": _status()["VmHWM"]
         }
 
@@ -282,7 +283,7 @@ def _forget(url: str, cache: Path, number: int) -> None:
 
 
 def _packs_of(store: Store, dataset: str) -> set[str]:
-    manifest = store._manifest(dataset)
+    manifest = store._reader().manifest(store.version(dataset).manifest_id)
     return {pack_key(hint.pack_id) for hint in manifest.packs}
 
 

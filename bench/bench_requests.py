@@ -82,7 +82,7 @@ def _one_segment_a_pack(objects: Objects) -> None:
     index = ChunkIndex(objects, SegmentCache(None))
     index.load_for_reading()
     objects.delete_segments([*objects.list_segments()])
-    hints = {hint.pack_id: hint for hint in index._packs}
+    hints = {hint.pack_id: hint for hint in map(index.pack, range(index.pack_count))}
     for pack, length in objects.list_packs():
         hint = hints[pack]
         directory = objects.read_directory(hint)

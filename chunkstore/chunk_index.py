@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkstore import layout
 from chunkstore.compaction import to_merge
+from chunkstore.errors import KeyAbsentError
 from chunkstore.format.gc import IDLE, GcState
 from chunkstore.format.index import (
     IndexedPack,
@@ -35,24 +36,34 @@ from chunkstore.format.index import (
     open_segment,
 )
 from chunkstore.format.manifest import PackHint
-from chunkstore.format.pack import IdArray
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
+from chunkstore.limits import MIB
+from chunkstore.lookup import DamagedSegmentError, Matches, Searched, SegmentInMemory
 from chunkstore.objects import Objects
+from chunkstore.pack_table import ABSENT, PackTable
 from chunkstore.segment_cache import SegmentCache
+
+__all__ = ["ABSENT", "Budget", "ChunkIndex", "Places"]
 
 log = logging.getLogger(__name__)
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
-U64Array: TypeAlias = npt.NDArray[np.uint64]
 
 DEFAULT_BUDGET: Final = 512 * 1024 * 1024
 """Bytes of index segments that a writer downloads; above it, it works with a partial view."""
 
-_HEADS_BEFORE_LIST: Final = 3
 _RELISTS: Final = 3
-_FETCHERS: Final = 8
+_FETCHERS: Final = 4
+_PIECE: Final = 8 * MIB
+"""Bytes that one request of a long segment fetches; as many are in memory for each of 4 threads."""
 
-ABSENT: Final = -1
+_HELD: Final = 16 * MIB
+"""Bytes of segments that are searched in memory, the shortest: 370,000 chunks, five times as fast
+as a file of the cache. All others are searched where they lie there."""
+
+_SUMMED_AT_ONCE: Final = 500_000
+
+T = TypeVar("T")
 
 
 class Budget(NamedTuple):
@@ -60,6 +71,10 @@ class Budget(NamedTuple):
 
     length: int = DEFAULT_BUDGET
     requests: int = 1 << 30
+
+
+ALL: Final = Budget(length=1 << 62)
+"""All of it, whatever that costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +93,8 @@ class Places:
 @dataclass(slots=True)
 class _Loaded:
     identifier: SegmentId | None  # None: made of directories of packs
-    segment: IndexSegment
-    numbers: IntArray  # for each pack of the segment, its number in the whole index
-    heads: U64Array | None = None  # see `_heads_of`; of what this view published
+    segment: Searched
+    base: int  # the number of its first pack in the whole index
 
 
 class ChunkIndex:
@@ -92,10 +106,9 @@ class ChunkIndex:
         self._lock = threading.RLock()
         self._segments: list[_Loaded] = []  # newest first
         self._ids: set[SegmentId] = set()
-        self._packs: list[PackHint] = []
-        self._numbers: dict[PackId, int] = {}
-        self._alive: list[bool | None] = []  # None: not asked yet
-        self._condemned: frozenset[PackId] = frozenset()
+        self._packs = PackTable(objects)
+        self._held = 0
+        self._held_lock = threading.Lock()
         self._lengths: dict[SegmentId, int] = {}
 
     def start(self, state: GcState) -> None:
@@ -129,60 +142,115 @@ class ChunkIndex:
 
         Who reads may take a chunk from a condemned pack as long as that is there.
         """
-        if not self.load(IDLE, Budget(length=1 << 62)):
+        if not self.load(IDLE, ALL):
             log.warning("the index was replaced again and again while it was being read")
 
     def _forget(self, condemned: frozenset[PackId]) -> None:
         self._segments.clear()
         self._ids.clear()
-        self._packs.clear()
-        self._numbers.clear()
-        self._alive.clear()
-        self._condemned = condemned
+        self._packs = PackTable(self._objects, condemned)
+        self._held = 0
 
     def _load_listed(self, budget: Budget) -> tuple[bool, bool]:
         """Load what is listed; return whether a segment had vanished, and whether all are here."""
-        left, requests, complete = budget.length, budget.requests, True
+        absent: list[SegmentId] = []
+        cached = 0
         for segment, length in sorted(self._lengths.items(), key=lambda item: item[1]):
             if segment in self._ids:
                 continue
-            data = self._cache.get(segment, length)
-            if data is None:
-                if length > left or requests < 1:
-                    complete = False
-                    continue
+            opened = self._open(segment, length)
+            if opened is None:
+                absent.append(segment)
+            else:
+                cached += length
+                self._add(segment, opened, alive=False)
+        # More than the cache keeps would be fetched again by the next push, and the next.
+        left, requests = budget.length, budget.requests
+        if budget.length < ALL.length:
+            left = min(left, self._cache.bound - cached)
+        wanted: list[SegmentId] = []
+        for segment in absent:
+            length = self._lengths[segment]
+            if length <= left and requests > 0:
+                wanted.append(segment)
                 left, requests = left - length, requests - 1
-                data = self._download(segment)
-                if data is None:
-                    return True, False
-            opened = open_segment(data, layout.segment_key(segment))
-            self._add(segment, opened, alive=None)
-        return False, complete
+        with ThreadPoolExecutor(_FETCHERS, "chunkstore-index") as pool:
+            fetched = list(pool.map(self._download, wanted))
+        for segment, found in zip(wanted, fetched, strict=True):
+            if found is not None:
+                self._add(segment, found, alive=False)
+        return None in fetched, len(wanted) == len(absent)
+
+    def _open(self, segment: SegmentId, length: int) -> Searched | None:
+        """Return a segment of the cache: in memory while there is room, else in its file."""
+        if self._held + length > _HELD:
+            return self._cache.open(segment, length)
+        data = self._cache.read(segment, length)
+        if data is None:
+            return None
+        self._held += length
+        return SegmentInMemory(open_segment(data, layout.segment_key(segment)))
+
+    def _download(self, segment: SegmentId) -> Searched | None:
+        """Fetch, check and cache a segment; None where it is gone. Called by several threads.
+
+        A long one is fetched in pieces, into the cache, and never held whole.
+        """
+        length, where = self._lengths[segment], layout.segment_key(segment)
+        if length > _PIECE:
+            pieces = self._objects.segment_pieces(segment, length, _PIECE)
+            try:
+                received = self._cache.receive(segment, length, pieces, where)
+            except KeyAbsentError:
+                return None
+            if received is not None:
+                return received
+        data = self._objects.get_segment(segment)
+        return None if data is None else self._keep(segment, data)
+
+    def _keep(self, segment: SegmentId, data: bytes) -> Searched:
+        """Put a segment into the cache and return it."""
+        where = layout.segment_key(segment)
+        self._cache.keep(segment, data, where)
+        with self._held_lock:  # not the lock of look-ups, under which `load` waits for this
+            held = self._held + len(data) <= _HELD
+            self._held += len(data) if held else 0
+        if held:
+            return SegmentInMemory(decode_segment(data, where))
+        cached = self._cache.open(segment, len(data))
+        return cached or SegmentInMemory(decode_segment(data, where))
+
+    def _mend(self, loaded: _Loaded) -> None:
+        """Take a segment whose cached file turned out to be damaged from the store instead.
+
+        It stays in memory. Where another writer has merged it meanwhile, its chunks are no longer
+        known to this view.
+        """
+        assert loaded.identifier is not None
+        self._cache.drop(loaded.identifier)
+        data = self._objects.get_segment(loaded.identifier)
+        data = encode_segment([]) if data is None else data
+        where = layout.segment_key(loaded.identifier)
+        loaded.segment = SegmentInMemory(decode_segment(data, where))
+
+    def _ask(self, loaded: _Loaded, question: Callable[[Searched], T]) -> T:
+        try:
+            return question(loaded.segment)
+        except DamagedSegmentError:
+            self._mend(loaded)
+            return question(loaded.segment)
 
     def _sort(self) -> None:
         """Bring what was loaded into the order of `_lengths`; what is listed no more comes last."""
         ranks: dict[SegmentId | None, int] = {s: rank for rank, s in enumerate(self._lengths)}
         self._segments.sort(key=lambda item: ranks.get(item.identifier, len(ranks)))
 
-    def _download(self, segment: SegmentId) -> memoryview | None:
-        """Fetch, check and cache a segment; None where it is gone.
-
-        The bytes that were fetched are let go on return, before the next segment is fetched:
-        with segments of 113 MB a push needed 296 MB when two were held at a time, 190 so.
-        """
-        fetched = self._objects.get_segment(segment)
-        if fetched is None:
-            return None
-        decode_segment(fetched, layout.segment_key(segment))
-        return self._cache.put(segment, fetched)
-
     def add_packs(self, packs: Sequence[IndexedPack]) -> None:
         """Take packs whose directories were read just now, so that they are known to exist."""
-        with self._lock:
-            fresh = [pack for pack in packs if pack.pack_id not in self._condemned]
-            if fresh:
-                segment = decode_segment(encode_segment(fresh), "pack directories")
-                self._add(None, segment, alive=True)
+        if packs:
+            segment = decode_segment(encode_segment(packs), "pack directories")
+            with self._lock:
+                self._add(None, SegmentInMemory(segment), alive=True)
 
     def publish(self, packs: Sequence[IndexedPack]) -> int:
         """Store a segment of packs that are durable, and know their chunks; return its length.
@@ -191,57 +259,40 @@ class ChunkIndex:
         """
         data = encode_segment(packs)
         segment = self._objects.put_segment(data)
-        heads = _heads_of(open_segment(data, layout.segment_key(segment)).ids)
-        view = self._cache.put(segment, data)
-        opened = open_segment(view, layout.segment_key(segment))
+        kept = self._keep(segment, data)
         with self._lock:
             self._lengths = {segment: len(data)} | self._lengths
-            self._add(segment, opened, alive=True, heads=heads)
+            self._add(segment, kept, alive=True)
         return len(data)
 
-    def _add(
-        self,
-        identifier: SegmentId | None,
-        segment: IndexSegment,
-        *,
-        alive: bool | None,
-        heads: U64Array | None = None,
-    ) -> None:
-        numbers = np.empty(len(segment.pack_lengths), np.int64)
-        ids = segment.pack_ids.tobytes()
-        for at, (length, directory) in enumerate(
-            zip(segment.pack_lengths.tolist(), segment.pack_directories.tolist(), strict=True)
-        ):
-            pack = PackId(ids[at * ID_SIZE : (at + 1) * ID_SIZE])
-            number = self._numbers.get(pack)
-            if number is None:
-                number = self._numbers[pack] = len(self._packs)
-                self._packs.append(PackHint(pack, length, directory))
-                self._alive.append(False if pack in self._condemned else alive)
-            elif alive and pack not in self._condemned:
-                self._alive[number] = True
-            numbers[at] = number
-        self._segments.insert(0, _Loaded(identifier, segment, numbers, heads))
+    def _add(self, identifier: SegmentId | None, segment: Searched, *, alive: bool) -> None:
+        columns = (segment.pack_ids, segment.pack_lengths, segment.pack_directories)
+        base = self._packs.add(*columns, alive=alive)
+        self._segments.insert(0, _Loaded(identifier, segment, base))
         if identifier is not None:
             self._ids.add(identifier)
 
+    @property
+    def pack_count(self) -> int:
+        """How many packs have numbers, whether they exist or not."""
+        return len(self._packs)
+
     def pack(self, number: int) -> PackHint:
         """Return the pack with that number; numbers hold until the next `load`."""
-        return self._packs[number]
+        return self._packs.hint(number)
 
     def find_packs(self, packs: Sequence[PackId]) -> IntArray:
         """Return for each of n packs its number where the view holds it, or ABSENT: (n,).
 
         A segment lists a pack whole or not at all, so `find` knows every chunk of a pack that is
         held: who knows that all chunks of something lie in such packs need not look them up.
-        Costs a dict look-up each, and for packs not met before one HEAD each where they are few,
-        one LIST of all packs where they are many. Holds until the next `load`.
+        Costs a search among all packs each, and for packs not met before one HEAD each where they
+        are few, one LIST of all packs where they are many. Holds until the next `load`.
         """
         with self._lock:
-            numbers = np.array([self._numbers.get(pack, ABSENT) for pack in packs], np.int64)
+            numbers = self._packs.numbers(packs)
             known = np.flatnonzero(numbers != ABSENT)
-            gone = known[~self._usable(numbers[known], None)]
-            numbers[gone] = ABSENT
+            numbers[known[~self._packs.exist(numbers[known])]] = ABSENT
         return numbers
 
     def find(self, ids: bytes) -> IntArray:
@@ -249,44 +300,28 @@ class ChunkIndex:
 
         Of several copies that of the newest segment is taken.
         """
-        wanted = np.frombuffer(ids, f"S{ID_SIZE}")
-        found = np.full(len(wanted), ABSENT, np.int64)
+        found = np.full(len(ids) // ID_SIZE, ABSENT, np.int64)
         with self._lock:
-            for loaded in self._segments:
-                todo = np.flatnonzero(found == ABSENT)
-                if not len(todo):
-                    break
-                for rows, at in self._hits(loaded, wanted, todo):
-                    found[rows] = self._pack_numbers(loaded, at)
+            for _, hits, numbers in self._hits(ids):
+                found[hits.rows] = numbers
         return found
 
     def locate(self, ids: bytes, *, without: frozenset[PackId] = frozenset()) -> Places:
         """Return where n joined ids lie, leaving out copies in the packs `without`."""
-        wanted = np.frombuffer(ids, f"S{ID_SIZE}")
-        columns = np.full((7, len(wanted)), ABSENT, np.int64)
+        columns = np.full((7, len(ids) // ID_SIZE), ABSENT, np.int64)
         with self._lock:
-            barred = {self._numbers[pack] for pack in without if pack in self._numbers}
-            for loaded in self._segments:
-                todo = np.flatnonzero(columns[0] == ABSENT)
-                if not len(todo):
-                    break
-                segment = loaded.segment
-                for rows, at in self._hits(loaded, wanted, todo, barred):
-                    frames = segment.frames[at]
-                    columns[0][rows] = self._pack_numbers(loaded, at)
-                    columns[1][rows] = segment.frame_offsets[frames]
-                    columns[2][rows] = segment.frame_lengths[frames]
-                    columns[3][rows] = segment.frame_sizes[frames]
-                    columns[4][rows] = segment.frame_codecs[frames]
-                    columns[5][rows] = segment.offsets[at]
-                    columns[6][rows] = segment.sizes[at]
+            for loaded, hits, numbers in self._hits(ids, self._packs.all_numbers(without)):
+                places = self._ask(loaded, lambda s, at=hits.at: s.places(at))  # type: ignore[misc]
+                columns[0][hits.rows] = numbers
+                for column, values in zip(columns[1:], places, strict=True):
+                    column[hits.rows] = values
         return Places(*columns)
 
     @property
     def entries(self) -> int:
         """How many entries are loaded; an id may have several."""
         with self._lock:
-            return sum(len(loaded.segment.ids) for loaded in self._segments)
+            return sum(loaded.segment.entries for loaded in self._segments)
 
     def measure(self, ids: bytes) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
         """Return what n joined ids take up: entry, size and stored bytes of each, (n,) each.
@@ -294,93 +329,73 @@ class ChunkIndex:
         The entry is a number below `entries` which is the same whenever the id is asked for, or
         ABSENT. A chunk's stored bytes are the part of its frame's that its size has in the frame.
         """
-        wanted = np.frombuffer(ids, f"S{ID_SIZE}")
-        numbers = np.full(len(wanted), ABSENT, np.int64)
-        sizes, stored = np.zeros(len(wanted), np.int64), np.zeros(len(wanted))
+        count = len(ids) // ID_SIZE
+        entries = np.full(count, ABSENT, np.int64)
+        sizes, stored = np.zeros(count, np.int64), np.zeros(count)
         with self._lock:
-            before = 0
+            before: dict[int, int] = {}
+            total = 0
             for loaded in self._segments:
-                segment = loaded.segment
-                todo = np.flatnonzero(numbers == ABSENT)
-                for rows, at in self._hits(loaded, wanted, todo):
-                    frames = segment.frames[at]
-                    numbers[rows] = before + at
-                    sizes[rows] = segment.sizes[at]
-                    share = segment.frame_lengths[frames] / np.maximum(
-                        segment.frame_sizes[frames], 1
-                    )
-                    stored[rows] = segment.sizes[at] * share
-                before += len(segment.ids)
-        return numbers, sizes, stored
-
-    def _pack_numbers(self, loaded: _Loaded, at: IntArray) -> IntArray:
-        return loaded.numbers[loaded.segment.frame_packs[loaded.segment.frames[at]]]
+                before[loaded.base] = total
+                total += loaded.segment.entries
+            for loaded, hits, _ in self._hits(ids):
+                places = self._ask(loaded, lambda s, at=hits.at: s.places(at))  # type: ignore[misc]
+                entries[hits.rows] = before[loaded.base] + hits.at
+                sizes[hits.rows] = places.sizes
+                share = places.frame_lengths / np.maximum(places.frame_sizes, 1)
+                stored[hits.rows] = places.sizes * share
+        return entries, sizes, stored
 
     def _hits(
-        self,
-        loaded: _Loaded,
-        wanted: npt.NDArray[np.bytes_],
-        todo: IntArray,
-        barred: set[int] | None = None,
-    ) -> list[tuple[IntArray, IntArray]]:
-        """Return (rows of `wanted`, entries of the segment) that agree and lie in live packs.
+        self, ids: bytes, barred: IntArray | None = None
+    ) -> Iterator[tuple[_Loaded, Matches, IntArray]]:
+        """Yield for each segment, newest first, which ids it is the first to have in a live pack.
 
-        An id may stand several times, once for each pack that holds it; where the pack of the
-        first is gone, the next is tried.
+        With each goes the number of its pack. An id may stand several times in a segment, once
+        for each pack that holds it; where the pack of the first is gone, the next is taken.
         """
-        ids, heads = loaded.segment.ids, loaded.heads
-        if not len(ids):
-            return []
-        if heads is not None:
-            sought = _heads_of(wanted[todo])
-            nearest = np.minimum(np.searchsorted(heads, sought), len(heads) - 1)
-            todo = todo[heads[nearest] == sought]
-        at = np.searchsorted(ids, wanted[todo])
-        hits: list[tuple[IntArray, IntArray]] = []
-        while len(todo):
-            inside = at < len(ids)
-            todo, at = todo[inside], at[inside]
-            same = ids[at] == wanted[todo]
-            todo, at = todo[same], at[same]
-            usable = self._usable(self._pack_numbers(loaded, at), barred)
-            if usable.any():
-                hits.append((todo[usable], at[usable]))
-            todo, at = todo[~usable], at[~usable] + 1
-        return hits
-
-    def _usable(self, packs: IntArray, barred: set[int] | None) -> npt.NDArray[np.bool_]:
-        distinct = np.unique(packs).tolist()
-        unasked = [number for number in distinct if self._alive[number] is None]
-        if len(unasked) > _HEADS_BEFORE_LIST:
-            self._list_packs()
-        else:
-            for number in unasked:
-                pack = self._packs[number]
-                self._alive[number] = self._objects.pack_length(pack.pack_id) == pack.length
-        good = [n for n in distinct if self._alive[n] and n not in (barred or ())]
-        return np.isin(packs, good)
-
-    def _list_packs(self) -> None:
-        """Settle for every pack whether it exists, by one LIST."""
-        seen = {
-            number
-            for pack, length in self._objects.list_packs()
-            if (number := self._numbers.get(pack)) is not None
-            and self._packs[number].length == length
-        }
-        for number, alive in enumerate(self._alive):
-            if alive is None:
-                self._alive[number] = number in seen
+        todo = np.arange(len(ids) // ID_SIZE)
+        left = ids
+        for loaded in list(self._segments):
+            if not len(todo):
+                return
+            found = self._ask(loaded, lambda s: s.matches(left))  # noqa: B023  # asked at once
+            if not len(found.rows):
+                continue
+            numbers = found.packs + loaded.base
+            good = self._packs.exist(numbers)
+            if barred is not None and len(barred):
+                good &= ~np.isin(numbers, barred)
+            rows, first = np.unique(found.rows[good], return_index=True)
+            if not len(rows):
+                continue
+            first = np.flatnonzero(good)[first]
+            yield loaded, Matches(todo[rows], found.at[first], found.packs[first]), numbers[first]
+            keep = np.ones(len(todo), bool)
+            keep[rows] = False
+            todo = todo[keep]
+            left = np.frombuffer(left, f"S{ID_SIZE}")[keep].tobytes()
 
     def totals(self) -> tuple[int, int]:
-        """Return (different chunks, their raw bytes) of all that is loaded."""
+        """Return (different chunks, their raw bytes) of all that is loaded.
+
+        Goes through it by ranges of ids, so the memory that it takes is bounded.
+        """
+        chunks = size = 0
         with self._lock:
-            if not self._segments:
-                return 0, 0
-            ids = np.concatenate([loaded.segment.ids for loaded in self._segments])
-            sizes = np.concatenate([loaded.segment.sizes for loaded in self._segments])
-        _, first = np.unique(ids, return_index=True)
-        return len(first), int(sizes[first].sum(dtype=np.uint64))
+            parts = 1 << (self.entries // _SUMMED_AT_ONCE).bit_length()
+            for part in range(parts):
+                first, end = part * (1 << 64) // parts, (part + 1) * (1 << 64) // parts
+                found = [
+                    self._ask(loaded, lambda s: s.rows_between(first, end))  # noqa: B023
+                    for loaded in self._segments
+                ]
+                if found:
+                    ids, rows = np.unique(np.concatenate([f[0] for f in found]), return_index=True)
+                    chunks += len(ids)
+                    sizes = np.concatenate([f[1] for f in found])[rows]
+                    size += int(sizes.sum(dtype=np.uint64))
+        return chunks, size
 
     def compact(self, *, relist: bool = False) -> None:
         """Merge small segments where the store has more than 32 of them.
@@ -400,7 +415,11 @@ class ChunkIndex:
             old = [segment for segment in self._lengths if segment in chosen]  # newest first
             if not old:
                 return
-            loaded = {item.identifier: item.segment for item in self._segments}
+            loaded = {
+                item.identifier: item.segment.segment
+                for item in self._segments
+                if isinstance(item.segment, SegmentInMemory)
+            }
             with ThreadPoolExecutor(_FETCHERS) as pool:
                 parts = list(pool.map(lambda s: loaded.get(s) or self._fetch(s), old))
             segments = [part for part in parts if part is not None]
@@ -408,7 +427,7 @@ class ChunkIndex:
                 return
             data = merge_segments(segments, without=frozenset())
             merged = self._objects.put_segment(data)
-            self._cache.put(merged, data)
+            self._cache.keep(merged, data, layout.segment_key(merged))
             self._objects.delete_segments([segment for segment in old if segment != merged])
             for segment in old:
                 del self._lengths[segment]
@@ -418,19 +437,8 @@ class ChunkIndex:
     def _fetch(self, segment: SegmentId) -> IndexSegment | None:
         """Return a segment that the view need not have, or None where it is gone."""
         where = layout.segment_key(segment)
-        data = self._cache.get(segment, self._lengths[segment])
+        data = self._cache.read(segment, self._lengths[segment])
         if data is not None:
             return open_segment(data, where)
         fetched = self._objects.get_segment(segment)
         return None if fetched is None else decode_segment(fetched, where)
-
-
-def _heads_of(ids: IdArray) -> U64Array:
-    """Return the first eight bytes of n ids as numbers, in the order of the ids: (n,).
-
-    What a segment lacks is told by them. So a push that goes on to look up new chunks does not
-    touch the pages of the segments that it published itself: those, 44 bytes a chunk, came to
-    40 MB of memory with a million chunks. With four bytes one in 4,000 look-ups among a million
-    is mistaken, and each such touches ten runs of pages, which were 15 MB after half of them.
-    """
-    return np.ascontiguousarray(ids).view(">u8")[:: ID_SIZE // 8].astype(np.uint64)

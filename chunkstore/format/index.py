@@ -29,6 +29,14 @@ VERSION: Final = 1
 HEADER_LENGTH: Final = 32
 ENTRIES_A_SLOT: Final = 256
 
+ROWS_AT_ONCE: Final = 1 << 16
+"""Entries that are checked at once, so that a check takes little memory."""
+
+_TABLES: Final = (
+    *("pack_ids", "pack_lengths", "pack_directories", "pack_frames"),
+    *("frame_offsets", "frame_lengths", "frame_sizes", "frame_codecs"),
+)
+
 _HEADER: Final = struct.Struct("<4sBB2xIIQQ")
 _PACK_WIDTH: Final = 44
 _FRAME_WIDTH: Final = 16
@@ -162,39 +170,21 @@ def _encode(
     *, ids: IdArray, frames: U32Array, offsets: U32Array, sizes: U32Array, **tables: np.ndarray
 ) -> bytes:
     order = np.argsort(ids, kind="stable")
-    ids = ids[order]
     bits = fanout_bits(len(ids))
-    columns = [
-        _fanout(ids, bits),
-        *(
-            tables[name]
-            for name in (
-                "pack_ids",
-                "pack_lengths",
-                "pack_directories",
-                "pack_frames",
-                "frame_offsets",
-                "frame_lengths",
-                "frame_sizes",
-                "frame_codecs",
-            )
-        ),
-        ids,
-        frames[order],
-        offsets[order],
-        sizes[order],
-    ]
-    body = b"".join(column.tobytes() for column in columns)
-    header = _HEADER.pack(
-        MAGIC,
-        VERSION,
-        bits,
-        len(tables["pack_ids"]),
-        len(tables["frame_offsets"]),
-        len(ids),
-        HEADER_LENGTH + len(body),
-    )
-    return header + body
+    columns = [_fanout(ids, bits), *(tables[name] for name in _TABLES)]
+    entries = (ids, frames, offsets, sizes)
+    length = HEADER_LENGTH + sum(column.nbytes for column in (*columns, *entries))
+    packs, frame_count = len(tables["pack_ids"]), len(tables["frame_offsets"])
+    data = bytearray(length)
+    _HEADER.pack_into(data, 0, MAGIC, VERSION, bits, packs, frame_count, len(ids), length)
+    at = HEADER_LENGTH
+    for column in columns:
+        np.frombuffer(data, column.dtype, len(column), at)[:] = column
+        at += column.nbytes
+    for column in entries:  # sorted into their place, without a copy between
+        np.take(column, order, out=np.frombuffer(data, column.dtype, len(column), at), mode="clip")
+        at += column.nbytes
+    return bytes(data)
 
 
 def fanout_bits(entries: int) -> int:
@@ -207,9 +197,12 @@ def slot_of(chunk: bytes, bits: int) -> int:
     return int.from_bytes(chunk[:4], "big") >> (32 - bits)
 
 
+def _slots(ids: IdArray, bits: int) -> np.ndarray:
+    return ids.view(">u4")[:: ID_SIZE // 4].astype(np.int64) >> (32 - bits)
+
+
 def _fanout(ids: IdArray, bits: int) -> U32Array:
-    prefixes = ids.view(">u4")[:: ID_SIZE // 4].astype(np.int64)
-    counts = np.bincount(prefixes >> (32 - bits), minlength=1 << bits)
+    counts = np.bincount(_slots(ids, bits), minlength=1 << bits)
     return np.concatenate((np.zeros(1, "<u4"), np.cumsum(counts).astype("<u4")))
 
 
@@ -236,7 +229,7 @@ def decode_header(data: bytes, length: int, where: str) -> SegmentHeader:
 def open_segment(data: bytes | memoryview, where: str) -> IndexSegment:
     """Return the columns over `data`, which must be a whole segment; checks the header only.
 
-    For bytes that `check_segment` has passed before, such as a local cache.
+    For bytes that `decode_segment` has passed before, such as a local cache.
 
     Raises:
         CorruptObjectError: the header does not fit the bytes.
@@ -283,24 +276,53 @@ def decode_segment(data: bytes | memoryview, where: str) -> IndexSegment:
         UnsupportedFormatError: a segment of another format version.
     """
     segment = open_segment(data, where)
-    if not np.array_equal(segment.fanout, _fanout(segment.ids, _bits_of(segment))):
-        corrupt("the fan-out does not fit the entries", where)
-    if len(segment.ids) > 1 and not bool((segment.ids[:-1] <= segment.ids[1:]).all()):
-        corrupt("the entries are not sorted", where)
-    _check_packs_and_frames(segment, where)
-    if len(segment.ids):
-        if int(segment.frames.max()) >= len(segment.frame_packs):
-            corrupt("an entry names a frame that is not there", where)
-        if int(segment.sizes.min()) == 0 or int(segment.sizes.max()) > limits.MAX_CHUNK_SIZE:
-            corrupt("an entry's chunk is empty or larger than allowed", where)
-        ends = segment.offsets.astype(np.uint64) + segment.sizes
-        if bool((ends > segment.frame_sizes[segment.frames]).any()):
-            corrupt("an entry leaves its frame", where)
+    check_tables(segment, where)
+    for start in range(0, len(segment.ids), ROWS_AT_ONCE):
+        check_rows(segment, start, start + ROWS_AT_ONCE, where)
     return segment
 
 
-def _bits_of(segment: IndexSegment) -> int:
-    return (len(segment.fanout) - 1).bit_length() - 1
+def check_tables(segment: IndexSegment, where: str) -> None:
+    """Check everything of a segment but its entries.
+
+    Raises:
+        CorruptObjectError: the fan-out, a pack or a frame contradicts the rest.
+    """
+    fanout = segment.fanout
+    ends = int(fanout[0]) == 0 and int(fanout[-1]) == len(segment.ids)
+    if not ends or bool((fanout[1:] < fanout[:-1]).any()):
+        corrupt("the fan-out does not fit the entries", where)
+    _check_packs_and_frames(segment, where)
+
+
+def check_rows(segment: IndexSegment, start: int, end: int, where: str) -> None:
+    """Check the entries from `start` to `end`, and that the one before does not come after them.
+
+    Every entry of a segment was checked where all its rows were, in any steps.
+
+    Raises:
+        CorruptObjectError: an entry contradicts the rest.
+    """
+    end = min(end, len(segment.ids))
+    if start >= end:
+        return
+    ids = segment.ids[max(0, start - 1) : end]
+    if not bool((ids[:-1] <= ids[1:]).all()):
+        corrupt("the entries are not sorted", where)
+    slots = _slots(segment.ids[start:end], (len(segment.fanout) - 1).bit_length() - 1)
+    rows = np.arange(start, end)
+    if bool((segment.fanout[slots] > rows).any()) or bool(
+        (segment.fanout[slots + 1] <= rows).any()
+    ):
+        corrupt("the fan-out does not fit the entries", where)
+    frames, sizes = segment.frames[start:end], segment.sizes[start:end]
+    if int(frames.max()) >= len(segment.frame_packs):
+        corrupt("an entry names a frame that is not there", where)
+    if int(sizes.min()) == 0 or int(sizes.max()) > limits.MAX_CHUNK_SIZE:
+        corrupt("an entry's chunk is empty or larger than allowed", where)
+    ends = segment.offsets[start:end].astype(np.uint64) + sizes
+    if bool((ends > segment.frame_sizes[frames]).any()):
+        corrupt("an entry leaves its frame", where)
 
 
 def _check_packs_and_frames(segment: IndexSegment, where: str) -> None:

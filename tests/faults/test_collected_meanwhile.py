@@ -23,6 +23,7 @@ from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.format.gc import GcState, encode_condemned, encode_gc_state
 from chunkstore.format.index import merge_segments
 from chunkstore.ids import PackId
+from chunkstore.lookup import SegmentInMemory
 from chunkstore.objects import Objects
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs
@@ -153,8 +154,11 @@ def _forget_deleted(backend: MemoryBackend) -> None:
     there = frozenset(dict(objects.list_packs()))
     index = ChunkIndex(objects, SegmentCache(None))
     index.load_for_reading()
-    gone = frozenset(pack.pack_id for pack in index._packs) - there
-    data = merge_segments([item.segment for item in index._segments], without=gone)
+    gone = frozenset(index.pack(n).pack_id for n in range(index.pack_count)) - there
+    parts = [
+        s.segment for item in index._segments if isinstance(s := item.segment, SegmentInMemory)
+    ]
+    data = merge_segments(parts, without=gone)
     old = objects.list_segments()
     new = objects.put_segment(data)
     objects.delete_segments([segment for segment in old if segment != new])

@@ -84,7 +84,7 @@ def observe(backend: Backend) -> World:
     index = ChunkIndex(objects, SegmentCache(None))
     index.load(IDLE)
     packs = dict(objects.list_packs())
-    for hint in index._packs:
+    for hint in map(index.pack, range(index.pack_count)):
         assert packs[hint.pack_id] == hint.length
     reader = Reader(objects, lambda: index)
     world: World = {}

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
+from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkstore import compaction, layout
+from chunkstore import chunk_index, compaction, layout, lookup
 from chunkstore.backends.base import Overwrite
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.format.index import IndexedPack, encode_segment
 from chunkstore.ids import PackId
+from chunkstore.lookup import CachedSegment
 from chunkstore.objects import Objects
 from chunkstore.segment_cache import SegmentCache
 from chunkstore.testing import strategies
+from tests.properties.test_index import many_packs
 
 Place: TypeAlias = tuple[bytes, int, int, int, int, int, int]
 """A pack and the other columns of `Places`."""
@@ -46,6 +53,13 @@ def stored(segments: list[list[IndexedPack]], gone: set[PackId]) -> MemoryBacken
             if pack.pack_id not in gone:
                 backend.put(layout.pack_key(pack.pack_id), [bytes(pack.length)], Overwrite())
     return backend
+
+
+@contextlib.contextmanager
+def searched_in_files() -> Iterator[None]:
+    """Search every cached segment in its file, in blocks of two entries."""
+    with mock.patch.object(chunk_index, "_HELD", 0), mock.patch.object(lookup, "_BLOCK", 2):
+        yield
 
 
 def opened(backend: MemoryBackend, folder: str | None = None) -> ChunkIndex:
@@ -98,15 +112,16 @@ def every_id(segments: list[list[IndexedPack]]) -> list[bytes]:
     return [*known, *near - known, bytes(32), b"\xff" * 32, b"absent".ljust(32)]
 
 
-@given(stores(), st.booleans())
+@given(stores(), st.sampled_from([None, "memory", "files"]))
 def test_look_ups_are_those_in_a_dict(
-    store: tuple[list[list[IndexedPack]], set[PackId]], cached: bool
+    store: tuple[list[list[IndexedPack]], set[PackId]], cached: str | None
 ) -> None:
-    """Of copies the newest live one is taken; fetched or cached, a segment answers the same."""
+    """Of copies the newest live one is taken; without a cache, in memory and in files of it."""
     segments, gone = store
     backend, places, ids = stored(segments, gone), dict_of(segments, gone), every_id(segments)
-    with TemporaryDirectory() as folder:
-        for _ in range(2):
+    in_files = searched_in_files() if cached == "files" else contextlib.nullcontext()
+    with TemporaryDirectory() as folder, in_files:
+        for _ in range(2):  # fetched, then cached
             index = opened(backend, folder if cached else None)
             check(index, places, ids)
             packs = [pack.pack_id for part in segments for pack in part] + [PackId(b"?" * 32)]
@@ -114,6 +129,27 @@ def test_look_ups_are_those_in_a_dict(
             assert [number != ABSENT for number in held] == [
                 pack not in gone and pack != b"?" * 32 for pack in packs
             ]
+            every = {i: p for i, p in dict_of(segments, set()).items() if p}
+            assert index.totals() == (len(every), sum(place[6] for place in every.values()))
+
+
+@given(stores(), st.data())
+def test_damage_of_the_cache_changes_no_answer(
+    store: tuple[list[list[IndexedPack]], set[PackId]], data: st.DataObject
+) -> None:
+    """Whatever bytes change in its files, before it is opened or after: each answer is right."""
+    segments, gone = store
+    backend, places, ids = stored(segments, gone), dict_of(segments, gone), every_id(segments)
+    with TemporaryDirectory() as folder, searched_in_files():
+        opened(backend, folder)
+        early = data.draw(st.booleans())
+        index = None if early else opened(backend, folder)
+        for path in sorted(Path(folder).iterdir()):
+            content = bytearray(path.read_bytes())
+            for at in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
+                content[at] ^= data.draw(st.integers(1, 255))
+            path.write_bytes(content)  # in place: who has it open reads the change
+        check(index or opened(backend, folder), places, ids)
 
 
 @given(stores())
@@ -130,6 +166,20 @@ def test_a_merge_changes_no_answer(store: tuple[list[list[IndexedPack]], set[Pac
     assert len(Objects(backend).list_segments()) <= 1
     check(index, places, ids)
     check(opened(backend), places, ids)
+
+
+@pytest.mark.parametrize("entries", [1000, 70_000])
+def test_many_entries_are_found_in_a_file(entries: int) -> None:
+    """A segment of many blocks and steps: all that is there, and nothing else, is found."""
+    packs = many_packs(entries, packs=5)
+    backend, places = stored([packs], set()), dict_of([packs], set())
+    ids = every_id([packs])
+    absent = [bytes(reversed(i)) for i in ids[:2000]]
+    with TemporaryDirectory() as folder, mock.patch.object(chunk_index, "_HELD", 0):
+        index = opened(backend, folder)
+        assert isinstance(index._segments[0].segment, CachedSegment)
+        check(index, places, ids[-1000:] + absent)
+        assert index.totals() == (len(places), 7 * len(places))
 
 
 @given(strategies.indexed_packs(), strategies.indexed_packs())
