@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from chunkstore import S3Options, Store
 from chunkstore.testing import servers
 from chunkstore.testing.trees import make_tree
+
+settings.register_profile("chunkstore", deadline=None)  # no test asserts a time
+settings.load_profile("chunkstore")
 
 _numbers = itertools.count()
 

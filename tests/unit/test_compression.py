@@ -135,7 +135,7 @@ def test_numbers_take_less_than_at_any_one_level() -> None:
 @given(st.lists(st.sampled_from(["text", "rows", "random"]), min_size=1, max_size=40))
 @settings(max_examples=10)
 def test_no_order_of_frames_takes_much_more(kinds: list[str]) -> None:
-    """A wrong guess is over after 16 frames, and costs little."""
+    """A wrong guess is over after 32 frames, and costs little."""
     made = {"text": text_bytes(300_000, 1), "rows": rows(1)[0], "random": random_bytes(300_000, 1)}
     compressor = FrameCompressor()
     stored = 0
