@@ -38,9 +38,10 @@ class FrameCompressor:
     """Compresses the frames of one push; may be used by many threads.
 
     At the default level two of 32 frames are also compressed in the two other ways, and where one
-    is smaller by 0.5 % the next are compressed so. Rows of numbers come out 5 to 8 % smaller by level
-    1 at half the cost, logs and CSV 1 to 2 % smaller by longer matches: the short ones that level 3
-    prefers cost their literals more. Unpacked wheels, where that hardly ever wins, pay 4 % more.
+    is smaller by 0.5 % the next are compressed so. Rows of numbers come out 5 to 8 % smaller by
+    level 1 at half the cost, logs and CSV 1 to 2 % smaller by longer matches: the short ones that
+    level 3 prefers cost their literals more. Unpacked wheels, where that hardly ever wins, pay 4 %
+    more.
     """
 
     def __init__(self, level: int = DEFAULT_LEVEL) -> None:

@@ -27,7 +27,7 @@ from chunkstore.format.config import Config
 from chunkstore.format.manifest import Entry, EntryKind, PackHint, PageRef
 from chunkstore.format.pack import PackClass
 from chunkstore.frames import FrameRooms
-from chunkstore.ids import ChunkId, ChunkKind, chunk_id, chunk_ids
+from chunkstore.ids import ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
 from chunkstore.kinds import kind_of
 from chunkstore.ledger import Ledger
 from chunkstore.limits import MAX_PACK_CHUNKS
@@ -107,11 +107,12 @@ class Ingest:
         self._whole = whole
         self._dry_run = dry_run
         self._objects = objects
-        workers = max(2, os.cpu_count() or 2)
+        workers = self._worker_count = max(2, os.cpu_count() or 2)
         self._workers = ThreadPoolExecutor(workers, "chunkstore-work")
         self._uploaders = ThreadPoolExecutor(_UPLOADERS, "chunkstore-upload")
         self._clock = clock
         self._hash = clock.timed("hash", chunk_ids, lambda _, _kind, chunks: sum(map(len, chunks)))
+        self._hash_files = clock.timed("hash", _hash_files, lambda _, batch: batch.size)
         self._find = clock.timed("look up", index.find)
         self._publish = clock.timed("index", index.publish)
         self._take_timed = clock.timed("take in", self._take)
@@ -298,13 +299,23 @@ class Ingest:
     # batches
 
     def _take(self, batch: Batch) -> None:
-        ids = self._hash(ChunkKind.DATA, batch.chunks)
+        ids = self._hash_batch(batch)
         places = self._find(b"".join(ids)).tolist() if ids else []
         for step in batch.steps:
             if isinstance(step, Piece):
                 self._take_piece(step, batch, ids, places)
             else:
                 self._take_step(step)
+
+    def _hash_batch(self, batch: Batch) -> list[ChunkId]:
+        """Hash chunks and files, side by side where the workers have not enough to do."""
+        if sum(packer.compressing for packer in self._packers.values()) >= self._worker_count:
+            self._hash_files(batch)
+            return self._hash(ChunkKind.DATA, batch.chunks)
+        files = self._workers.submit(self._hash_files, batch)
+        ids = self._hash(ChunkKind.DATA, batch.chunks)
+        self._clock.wait(files)
+        return ids
 
     def _take_piece(
         self, piece: Piece, batch: Batch, ids: list[ChunkId], places: list[int]
@@ -460,3 +471,12 @@ class _TakingError(Exception):
     def __init__(self, reason: OSError) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def _hash_files(batch: Batch) -> None:
+    """Go on with the hashes of the files of which the batch has pieces."""
+    for step in batch.steps:
+        if isinstance(step, Piece):
+            step.file.hasher.update(step.fresh)
+            if step.last:
+                step.file.file_hash = FileHash(step.file.hasher.digest())

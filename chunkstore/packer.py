@@ -112,6 +112,11 @@ class Packer:
         """Whether nothing was sent or is on its way, so that the push can still be called off."""
         return not self._packs and not self._uploading
 
+    @property
+    def compressing(self) -> int:
+        """How many frames are at work or wait for it."""
+        return sum(not future.done() for _, future in self._compressing)
+
     def take_durable(self) -> list[tuple[IndexedPack, range]]:
         """Return packs that became durable since the last call, each with its frames' tickets.
 

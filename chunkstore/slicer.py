@@ -47,7 +47,8 @@ class SourceFile:
         executable: whether its x bit is set.
         mtime_ns: its modification time.
         state: what the file system said of it, None for a stream.
-        file_hash: the hash of the whole file, known with its last piece.
+        hasher: hashes the whole file; whoever takes its pieces gives it their bytes.
+        file_hash: what came out of that, known once the last piece has been taken.
     """
 
     path: str
@@ -55,6 +56,7 @@ class SourceFile:
     executable: bool = False
     mtime_ns: int = 0
     state: FileState | None = None
+    hasher: blake3 = field(default_factory=blake3)
     file_hash: FileHash = NO_HASH
 
 
@@ -68,6 +70,7 @@ class Piece:
         end: number after its last chunk.
         first: the file begins here; what was seen of it before is void.
         last: the file ends here.
+        fresh: what was read for it, which the hash of the whole file goes on with.
     """
 
     file: SourceFile
@@ -75,6 +78,7 @@ class Piece:
     end: int
     first: bool
     last: bool
+    fresh: memoryview
 
 
 @dataclass(slots=True)
@@ -159,7 +163,6 @@ class Slicer:
         """`emit` takes each batch whole before it returns; what it raises ends the slicing."""
         self._clock = clock
         self._sizes = clock.timed("cut", chunker.cut, lambda _, data: len(data))
-        self._update = clock.timed("hash", blake3.update, lambda _, _hasher, data: len(data))
         self._parent = parent
         self._states = states
         self._take_over = take_over
@@ -318,7 +321,6 @@ class Slicer:
         if self._filled + window > WINDOW_SIZE:
             self._flush()
         buffer, start = self._buffer, self._filled
-        hasher = blake3()
         carried, size, first, last = 0, 0, True, False
         while not last:
             fresh = start + carried
@@ -329,27 +331,26 @@ class Slicer:
                 return False  # it grows, perhaps as fast as it is read
             if last and not (settled() and (file.state is None or file.state.size == size)):
                 return False
-            self._update(hasher, buffer[fresh : fresh + filled])
-            if last:
-                file.file_hash = FileHash(hasher.digest())
             end = fresh + filled
-            cut = self._piece(file, buffer[start:end], first=first, last=last)
+            piece = Piece(file, 0, 0, first, last, buffer[fresh:end])
+            cut = self._piece(piece, buffer[start:end])
             if not last:
                 buffer[: end - start - cut] = buffer[start + cut : end]
                 carried, start, first = end - start - cut, 0, False
         return True
 
-    def _piece(self, file: SourceFile, data: memoryview, *, first: bool, last: bool) -> int:
+    def _piece(self, piece: Piece, data: memoryview) -> int:
         """Emit the chunks of `data`; return the bytes in them. Not the last: the buffer is free."""
-        batch = self._batch
-        start, at = len(batch.chunks), 0
-        for size in self._sizes(data, final=last):
+        batch, at = self._batch, 0
+        piece.start = len(batch.chunks)
+        for size in self._sizes(data, final=piece.last):
             batch.chunks.append(data[at : at + size])
             at += size
         batch.size += at
         self._filled += at
-        self._step(Piece(file, start, len(batch.chunks), first, last))
-        if not last:
+        piece.end = len(batch.chunks)
+        self._step(piece)
+        if not piece.last:
             self._flush()
         return at
 
