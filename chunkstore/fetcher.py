@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Final, TypeAlias
 
 from chunkstore.errors import CorruptObjectError, FilesystemError
 from chunkstore.format.manifest import PackHint
 from chunkstore.ids import ChunkKind
-from chunkstore.profile import OFF, Clock
-from chunkstore.reader import RawFrame, Reader, Span, Wanted
+from chunkstore.profile import OFF, WAIT, Clock
+from chunkstore.reader import Opened, Reader, Span, Wanted
 from chunkstore.restored_file import RestoredFile
 from chunkstore.small_file import SmallFile
 from chunkstore.target import Folder
@@ -48,6 +49,14 @@ _WORKERS: Final = 4
 _AT_WORK: Final = max(2, os.cpu_count() or 2)
 """Workers that decompress, check and write; more only take the interpreter from each other."""
 
+_SMALL_CHUNKS: Final = 32 * 1024
+"""Mean bytes of a frame's chunks below which the caller's thread writes them. A small file takes ten
+calls that let go of the interpreter, and two threads that make such calls wake each other up for
+each: 27,188 files written by two workers took 7.1 s of CPU and 5.3 s, so they take 6.2 and 4.7."""
+
+_HANDED: Final = 4
+"""Frames that wait for the caller's thread; a worker that has one more waits too."""
+
 _AHEAD: Final = 8
 """Directories of packs that are fetched side by side."""
 
@@ -65,12 +74,13 @@ class _Batch:
     rows: dict[bytes, int] = field(default_factory=dict)
     places: list[list[Place]] = field(default_factory=list)
     hints: dict[PackHint, None] = field(default_factory=dict)
+    last_hints: Sequence[PackHint] = ()
     folders: set[Folder] = field(default_factory=set)  # held until the batch is done
     parts: int = 0  # part files that may be open at the same time
     files: int = 0
     size: int = 0
     looked_through: int = 0
-    spans: list[Future[int]] = field(default_factory=list)
+    spans: int = 0  # that are not done
 
     @property
     def handles(self) -> int:
@@ -121,6 +131,11 @@ class Fetcher:
         self._clock = clock
         self._plan = clock.timed("plan", reader.plan)
         self._work = clock.timed("write", self._fetch, lambda written, *_more: written)
+        self._write = clock.timed("write", self._write_frames, lambda written, *_more: written)
+        self._events: SimpleQueue[_Handed | _Ended] = SimpleQueue()  # from workers to the caller
+        self._next_event = clock.timed(WAIT, self._events.get)
+        self._room = threading.Semaphore(_HANDED)
+        self._closed = False
         self._dry_run = dry_run
         self._on_progress = on_progress
         self._pool = ThreadPoolExecutor(_WORKERS, "chunkstore-pull")
@@ -164,6 +179,8 @@ class Fetcher:
         """Have a file of one chunk fetched and written."""
         if self._batch.full:
             self._flush()
+        while not self._events.empty():
+            self._take(self._next_event())
         self._batch.files += 1
         self._batch.hold(file.folder)
         entry = file.entry
@@ -176,7 +193,9 @@ class Fetcher:
             batch.places.append([])
             batch.size += place[2]
         batch.places[number].append(place)
-        batch.hints.update(dict.fromkeys(hints))
+        if hints is not batch.last_hints:  # all entries of a page have the same
+            batch.hints.update(dict.fromkeys(hints))
+            batch.last_hints = hints
 
     def finish(self) -> None:
         """Fetch what is still wanted and wait for all of it."""
@@ -198,6 +217,8 @@ class Fetcher:
 
     def close(self) -> None:
         """End the workers."""
+        self._closed = True
+        self._room.release(_HANDED + _WORKERS)  # for those that wait for the caller
         self._pool.shutdown(wait=True, cancel_futures=True)
         for batch in (self._batch, *self._running):
             batch.release()
@@ -215,9 +236,10 @@ class Fetcher:
             if self._dry_run:
                 self._count(batch, spans)
             else:
-                batch.spans = [
-                    self._pool.submit(self._work, span, wanted, batch.places) for span in spans
-                ]
+                batch.spans = len(spans)
+                for span in spans:
+                    future = self._pool.submit(self._work, span, wanted, batch.places)
+                    future.add_done_callback(lambda done: self._events.put(_Ended(batch, done)))
         room = _MOST_HANDLES - _MOST_HANDLES // _BATCHES
         while len(self._running) >= _BATCHES or sum(b.handles for b in self._running) > room:
             self._settle()
@@ -256,28 +278,65 @@ class Fetcher:
                 file.write(b"", 0, 1)
 
     def _settle(self) -> None:
-        for future in self._running[0].spans:
-            self._clock.wait(future)
-            self._on_progress()
+        """Wait for the oldest batch; meanwhile write what is handed over."""
+        while self._running[0].spans:
+            self._take(self._next_event())
         self._running.popleft().release()
 
+    def _take(self, event: _Handed | _Ended) -> None:
+        if isinstance(event, _Handed):
+            self._room.release()
+            self._add(self._write(event.opened, event.places))
+        else:
+            event.batch.spans -= 1
+            self._add(event.span.result())
+            self._on_progress()
+
+    def _add(self, written: int) -> None:
+        self.written += written
+
     def _fetch(self, span: Span, wanted: Wanted, places: list[list[Place]]) -> int:
-        """Fetch a span, write its chunks wherever they belong, return their bytes; in a worker."""
-        frames = self._reader.frames(span, wanted)
+        """Fetch a span, write its chunks wherever they belong, return their bytes; in a worker.
+
+        Frames of small chunks are left to the caller's thread.
+        """
+        frames = self._reader.opened(span, wanted)
+        written = 0
         with self._turn:
-            written = sum(_write(frame, wanted, places) for frame in frames)
-        with self._lock:
-            self.written += written
+            for opened in frames:
+                if opened.mean_chunk >= _SMALL_CHUNKS:
+                    written += self._write_frames(opened, places)
+                    continue
+                self._room.acquire()
+                if self._closed:
+                    break
+                self._events.put(_Handed(opened, places))
+        return written
+
+    def _write_frames(self, opened: Opened, places: list[list[Place]]) -> int:
+        """Verify frames and write their chunks; return the bytes that were written."""
+        written = 0
+        for raw, rows in self._reader.verified(opened):
+            for file, offset, start, end, chunks in _runs(rows, opened.wanted, places):
+                file.write(raw[start:end], offset, chunks)
+                written += end - start
         return written
 
 
-def _write(frame: RawFrame, wanted: Wanted, places: list[list[Place]]) -> int:
-    """Write the chunks of a frame to their places; return the bytes that were written."""
-    raw, written = frame[0], 0
-    for file, offset, start, end, chunks in _runs(frame[1], wanted, places):
-        file.write(raw[start:end], offset, chunks)
-        written += end - start
-    return written
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """A frame that a worker leaves to the caller's thread."""
+
+    opened: Opened
+    places: list[list[Place]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A span that a worker is done with, after all that it handed over."""
+
+    batch: _Batch
+    span: Future[int]
 
 
 def _runs(

@@ -57,6 +57,11 @@ class FrameRead:
     codec: int
     rows: tuple[tuple[int, int, int], ...]  # (row, offset in the raw frame, size)
 
+    @property
+    def wanted(self) -> int:
+        """Bytes of the chunks that are wanted."""
+        return sum(size for _, _, size in self.rows)
+
 
 RawFrame: TypeAlias = tuple[memoryview, tuple[tuple[int, int, int], ...]]
 """Bytes of a raw frame, and (row, offset in it, size) of each verified chunk that is wanted."""
@@ -91,6 +96,31 @@ class Wanted:
     def id(self, row: int) -> ChunkId:
         """Return the id in that row."""
         return ChunkId(self.ids[row * ID_SIZE : (row + 1) * ID_SIZE])
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Frames of a span on their way to `Reader.verified`.
+
+    Attributes:
+        span: where they lie.
+        frames: one frame, or all of a span that could not be fetched.
+        wanted: what is wanted from them.
+        found: the frame, decompressed; the same, verified; or why there is neither.
+        keep: whether others may want it soon.
+    """
+
+    span: Span
+    frames: tuple[FrameRead, ...]
+    wanted: Wanted
+    found: bytes | memoryview | RawFrame | IntegrityError
+    keep: bool = False
+
+    @property
+    def mean_chunk(self) -> float:
+        """Bytes of a wanted chunk in the mean."""
+        wanted = sum(frame.wanted for frame in self.frames)
+        return wanted / sum(len(frame.rows) for frame in self.frames)
 
 
 class Reader:
@@ -237,9 +267,17 @@ class Reader:
         Raises:
             MissingObjectError, CorruptObjectError: no good copy is left.
         """
+        opened = self.opened(span, wanted, keep=keep)
+        return itertools.chain.from_iterable(map(self.verified, opened))
+
+    def opened(self, span: Span, wanted: Wanted, *, keep: bool = False) -> Iterator[Opened]:
+        """Fetch a span; the iterator decompresses it. Its bytes are to be had by `verified` only.
+
+        See `frames`: this is for who has one thread decompress and another one verify.
+        """
         frames, kept = list(span.frames), []
         while frames and (found := self._kept(frames[0], span, wanted)) is not None:
-            kept.append(found)
+            kept.append(Opened(span, (frames[0],), wanted, found))
             del frames[0]
         if not frames:
             return iter(kept)
@@ -247,28 +285,49 @@ class Reader:
         try:
             stored = self._fetch(span)
         except IntegrityError as error:
-            return itertools.chain(
-                kept, self._read_elsewhere(span.frames, wanted, span.pack, error)
-            )
+            return itertools.chain(kept, (Opened(span, span.frames, wanted, error),))
         return itertools.chain(kept, self._opened(span, stored, wanted, keep=keep))
+
+    def verified(self, opened: Opened) -> Iterator[RawFrame]:
+        """Yield what was opened once its chunks have their ids; see `frames`.
+
+        Raises:
+            MissingObjectError, CorruptObjectError: no good copy is left.
+        """
+        found = opened.found
+        if isinstance(found, tuple):
+            yield found
+            return
+        if isinstance(found, bytes | memoryview):
+            (frame,) = opened.frames
+            try:
+                verified = self._verify(memoryview(found), frame, opened.span, opened.wanted)
+            except CorruptObjectError as error:
+                found = error
+            else:
+                if opened.keep:
+                    place = opened.span.pack.pack_id, frame.offset
+                    self._frames.put(place, bytes(found), len(found))
+                yield verified
+                return
+        yield from self._read_elsewhere(opened.frames, opened.wanted, opened.span.pack, found)
 
     def _opened(
         self, span: Span, stored: memoryview, wanted: Wanted, *, keep: bool
-    ) -> Iterator[RawFrame]:
+    ) -> Iterator[Opened]:
         for frame in span.frames:
             at = frame.offset - span.start
-            where = _where(span, frame)
+            found: bytes | memoryview | IntegrityError
             try:
-                raw = self._decompress(
-                    frame.codec, stored[at : at + frame.length], frame.size, where
+                found = self._decompress(
+                    frame.codec,
+                    stored[at : at + frame.length],
+                    frame.size,
+                    _where(span, frame),
                 )
-                found = self._verify(memoryview(raw), frame, span, wanted)
             except CorruptObjectError as error:
-                yield from self._read_elsewhere((frame,), wanted, span.pack, error)
-                continue
-            if keep or sum(size for _, _, size in frame.rows) < frame.size:
-                self._frames.put((span.pack.pack_id, frame.offset), bytes(raw), len(raw))
-            yield found
+                found = error
+            yield Opened(span, (frame,), wanted, found, keep or frame.wanted < frame.size)
 
     def _kept(self, frame: FrameRead, span: Span, wanted: Wanted) -> RawFrame | None:
         """Return a frame that was kept, None where it must be fetched."""

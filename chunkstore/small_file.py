@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 
 from blake3 import blake3
 
 from chunkstore.format.manifest import Entry
 from chunkstore.restored_file import NEW_PART, claim, refuse, stamp, write_all
-from chunkstore.target import Folder, Target, part_name
+from chunkstore.target import Folder, Target, fail, part_name
 
 
 class SmallFile:
@@ -58,19 +59,27 @@ class SmallFile:
         entry = self.entry
         if len(data) != entry.size or blake3(data).digest() != entry.file_hash:
             refuse(entry)
-        part, folder = part_name(self._name), self.folder.handle
+        part, folder = part_name(self._name), self.folder
         mode = self._target.mode(executable=entry.executable)
-        with self._target.failures(entry.path):
-            handle = os.open(part, NEW_PART, mode, dir_fd=folder)
+        try:
+            handle = os.open(part, NEW_PART, mode, dir_fd=folder.handle)
             try:
                 claim(handle, entry.path)
                 write_all(handle, data, 0)
-                stamp(handle, os.fstat(handle), mode, entry.mtime_ns)
-                os.rename(part, self._name, src_dir_fd=folder, dst_dir_fd=folder)
+                if mode in folder.modes:
+                    os.utime(handle, ns=(entry.mtime_ns, entry.mtime_ns))
+                else:
+                    status = os.fstat(handle)
+                    stamp(handle, status, mode, entry.mtime_ns)
+                    if stat.S_IMODE(status.st_mode) == mode:
+                        folder.modes.add(mode)
+                os.rename(part, self._name, src_dir_fd=folder.handle, dst_dir_fd=folder.handle)
             except OSError:
                 with contextlib.suppress(OSError):  # the failure that led here is being told
-                    os.unlink(part, dir_fd=folder)
+                    os.unlink(part, dir_fd=folder.handle)
                 raise
             finally:
                 os.close(handle)
+        except OSError as error:
+            fail(error, entry.path)
         self._on_complete(self)

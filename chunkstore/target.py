@@ -43,11 +43,13 @@ class Folder:
     Attributes:
         handle: its descriptor.
         fresh: it was empty when it was opened, so nothing needs to be looked for in it.
+        modes: those that a new file in it was seen to get as asked for; an ACL may change them.
     """
 
     def __init__(self, handle: int, *, fresh: bool = False) -> None:
         self.handle = handle
         self.fresh = fresh
+        self.modes: set[int] = set()
         self._users = 1
         self._lock = threading.Lock()
 
@@ -97,6 +99,7 @@ class Target:
         with os.scandir(handle) as found:
             fresh = next(found, None) is None
         self._stack: list[tuple[str, Folder]] = [("", Folder(handle, fresh=fresh))]
+        self._entered: str | None = ""  # the path of the innermost open folder
         umask = _umask()
         self.file_mode = _MODE & ~umask
         self.executable_mode = 0o777 & ~umask
@@ -137,6 +140,9 @@ class Target:
             AbsentError: it is missing and was not to be made.
             FilesystemError: it cannot be made.
         """
+        if path == self._entered:
+            return self._stack[-1][1]
+        self._entered = None
         parts = path.split("/") if path else []
         depth = 0
         while (
@@ -151,6 +157,7 @@ class Target:
             depth += 1
             above = self._stack[-1][1].handle
             self._stack.append((part, self._enter(above, "/".join(parts[:depth]), create=create)))
+        self._entered = path
         return self._stack[-1][1]
 
     def _enter(self, above: int, path: str, *, create: bool) -> Folder:
@@ -170,7 +177,7 @@ class Target:
             except OSError as error:
                 fresh = False
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
-                    _raise(error, path)
+                    fail(error, path)
                 if not self._may_go(path):
                     raise ObstacleError("a file or link stands where a folder is needed") from error
                 if not create:
@@ -191,7 +198,7 @@ class Target:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _raise(error, name)
+            fail(error, name)
 
     def make_way(self, folder: Folder, path: str, status: os.stat_result | None) -> None:
         """Remove a folder that stands at `path`, where a file or link is needed.
@@ -243,7 +250,7 @@ class Target:
                 os.rmdir(name, dir_fd=self.folder(above, create=False).handle)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    _raise(error, gone.path)
+                    fail(error, gone.path)
                 return
 
     @contextlib.contextmanager
@@ -252,7 +259,7 @@ class Target:
         try:
             yield
         except OSError as error:
-            _raise(error, path)
+            fail(error, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +389,8 @@ def _remove_tree(above: int, name: str) -> None:
     os.rmdir(name, dir_fd=above)
 
 
-def _raise(error: OSError, path: str) -> NoReturn:
+def fail(error: OSError, path: str) -> NoReturn:
+    """Raise FilesystemError: `path` could not be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     raise FilesystemError(
         f"cannot write {path!r}: {error.strerror}",
