@@ -12,11 +12,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Final, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -31,15 +30,13 @@ from chunkstore.format.pack import PackDirectory
 from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, ManifestId, PackId, chunk_id
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Clock
+from chunkstore.recent import Recent
 
 SPAN_LENGTH: Final = 4 * 1024 * 1024
 """Stored bytes that are fetched with one request, where so many lie together."""
 
 _GAP: Final = 64 * 1024
 """Unneeded bytes that are fetched along rather than asking twice: about what a request costs."""
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 _DIRECTORY_CACHE: Final = 12 * 1024 * 1024
 """About 64 bytes a chunk. Twice as much brought a pull of a million files to 114 MB."""
@@ -144,10 +141,10 @@ class Reader:
         self._on_fetched = on_fetched
         self._lock = threading.Lock()
         self._index: ChunkIndex | None = None
-        self._directories: _Cache[PackId, tuple[PackDirectory, np.ndarray]] = _Cache(
+        self._directories: Recent[PackId, tuple[PackDirectory, np.ndarray]] = Recent(
             _DIRECTORY_CACHE
         )
-        self._frames: _Cache[tuple[PackId, int], bytes] = _Cache(_FRAME_CACHE)
+        self._frames: Recent[tuple[PackId, int], bytes] = Recent(_FRAME_CACHE)
 
     # documents
 
@@ -458,33 +455,6 @@ class _Retried(Wanted):
     """Chunks that are read again, without the packs that failed."""
 
     without: frozenset[PackId]
-
-
-class _Cache(Generic[Key, Value]):
-    """The values used last, up to a bound on their stated sizes in bytes."""
-
-    def __init__(self, bound: int) -> None:
-        self._bound = bound
-        self._size = 0
-        self._lock = threading.Lock()
-        self._values: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
-
-    def get(self, key: Key) -> Value | None:
-        with self._lock:
-            found = self._values.get(key)
-            if found is None:
-                return None
-            self._values.move_to_end(key)
-            return found[0]
-
-    def put(self, key: Key, value: Value, size: int) -> None:
-        with self._lock:
-            old = self._values.pop(key, None)
-            self._size += size - (old[1] if old else 0)
-            self._values[key] = (value, size)
-            while self._size > self._bound and len(self._values) > 1:
-                _, (_, dropped) = self._values.popitem(last=False)
-                self._size -= dropped
 
 
 def _where(span: Span, frame: FrameRead) -> str:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -34,6 +35,7 @@ from chunkstore.seeds import SeedFile, has_content, open_seed, rows_in_place
 from chunkstore.small_file import SmallFile
 from chunkstore.target import (
     AbsentError,
+    Folder,
     ObstacleError,
     Target,
     link_leads_out,
@@ -46,6 +48,17 @@ from chunkstore.walk import PART_PREFIX
 LinkPolicy: TypeAlias = Literal["none", "inside", "all"]
 
 _PROGRESS_SECONDS: Final = 0.1
+
+_BESIDE: Final = 128 * 1024
+"""Bytes of a file from which on another thread compares it with what stands in its place; for a
+smaller one, handing it over costs more than hashing it."""
+
+_COMPARED: Final = 32
+"""Files that are compared at a time, or wait for it, with open descriptors."""
+
+_SEED_WORTH: Final = 64 * 1024
+"""Bytes of a file of one chunk from which on an older one in its place is searched for that chunk:
+cutting it up costs more than the little that could be saved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +122,8 @@ class Restore:
         self._target: Target | None = None
         self._links: list[Entry] = []
         self._finished: deque[Item] = deque()
+        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "chunkstore-compare")
+        self._compared: deque[tuple[RestoredFile, Sequence[PackHint], int, Future[bool]]] = deque()
         self._lock = threading.Lock()
         self._has_content = options.clock.timed(
             "compare", has_content, lambda _, _handle, entry: entry.size
@@ -154,6 +169,8 @@ class Restore:
                 self._restore(*first)
                 for entry, hints in entries:
                     self._restore(entry, hints)
+            while self._compared:
+                self._compare(*self._compared.popleft())
             self._fetcher.finish()
             self._make_links()
             if self._options.delete:
@@ -165,6 +182,10 @@ class Restore:
             self._fetcher.drop_parts(remove=False)
             raise
         finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            for file, _, seed, _ in self._compared:  # after a failure
+                os.close(seed)
+                file.release()
             self._fetcher.close()
             if self._target:
                 self._target.close()
@@ -249,27 +270,53 @@ class Restore:
     def _file(self, entry: Entry, hints: Sequence[PackHint]) -> None:
         place = self._place(entry)
         above, _, name = place.rpartition("/")
-        if self._target and not self._options.dry_run and self._small(entry, above, name, hints):
-            return
-        file = RestoredFile(entry, name, self._target, dry_run=self._options.dry_run)
+        folder: Folder | None = None
         seed: int | None = None
         if self._target:
             with contextlib.suppress(AbsentError):  # in a dry run
                 folder = self._target.folder(above, create=not self._options.dry_run)
+                if folder.fresh and self._whole(entry, name, folder, hints):
+                    return
                 status = self._target.status(folder, name)
                 self._target.make_way(folder, place, status)
                 if status and stat.S_ISREG(status.st_mode):
                     with self._target.failures(entry.path):
                         seed = open_seed(folder.handle, name)
-                file.folder = folder.hold()
+        file = RestoredFile(entry, name, self._target, dry_run=self._options.dry_run)
+        file.folder = folder.hold() if folder else None
+        if seed is None or entry.size < _BESIDE:
+            self._compare(file, hints, seed, None)
+            return
+        comparison = self._pool.submit(self._has_content, seed, entry)
+        self._compared.append((file, hints, seed, comparison))
+        if len(self._compared) > _COMPARED:
+            self._compare(*self._compared.popleft())
+
+    def _compare(
+        self,
+        file: RestoredFile,
+        hints: Sequence[PackHint],
+        seed: int | None,
+        comparison: Future[bool] | None,
+    ) -> None:
+        """Have what is missing of a file fetched: nothing, if what stands there is the same."""
+        entry, folder = file.entry, file.folder
         try:
-            if seed is not None and self._has_content(seed, entry) and file.refresh(seed):
+            if seed is None:
+                same = False
+            elif comparison is None:
+                same = self._has_content(seed, entry)
+            else:
+                same = self._options.clock.wait(comparison)
+            if same and seed is not None and file.refresh(seed):
                 self._reused += entry.size
                 self._fetcher.looked_through(entry.size)
                 self._done(entry, "reused")
                 file.release()
-                return
-            self._gather(file, hints, seed)
+            elif not same and folder and self._whole(entry, file.name, folder, hints):
+                file.release()
+            else:
+                self._gather(file, hints, seed)
         except OSError as error:
             raise FilesystemError(
                 f"cannot read {entry.path!r} in the target: {error.strerror}",
@@ -279,17 +326,18 @@ class Restore:
             if seed is not None:
                 os.close(seed)
 
-    def _small(self, entry: Entry, above: str, name: str, hints: Sequence[PackHint]) -> bool:
-        """Restore a file of at most one chunk of which the target has nothing; else False."""
-        blob = entry.blob
-        if self._target is None or blob.depth or blob.count > 1 or blob.size != entry.size:
+    def _whole(self, entry: Entry, name: str, folder: Folder, hints: Sequence[PackHint]) -> bool:
+        """Have a file of at most one chunk written in one go, unless what is there may serve."""
+        blob, target = entry.blob, self._target
+        if blob.depth or blob.count > 1 or blob.size != entry.size:
             return False
-        folder = self._target.folder(above)
+        if self._options.dry_run or target is None:
+            return False
         if not folder.fresh and (
-            self._target.status(folder, name) or self._target.status(folder, part_name(name))
+            entry.size > _SEED_WORTH or target.status(folder, part_name(name)) is not None
         ):
             return False
-        file = SmallFile(entry, name, folder, self._target, self._complete)
+        file = SmallFile(entry, name, folder, target, self._complete)
         if blob.count:
             self._fetcher.want_small(file, hints)
         else:

@@ -33,10 +33,10 @@ class RestoredFile:
 
     def __init__(self, entry: Entry, name: str, target: Target | None, *, dry_run: bool) -> None:
         self.entry = entry
+        self.name = name
         self.folder: Folder | None = None
         self.on_complete: Callable[[RestoredFile], None] = lambda _: None
         self.resumed = False
-        self._name = name
         self._part = part_name(name)
         self._target = target
         self._writes = target is not None and not dry_run
@@ -217,7 +217,7 @@ class RestoredFile:
                     os.ftruncate(self._handle, self.entry.size)
                 stamp(self._handle, status, self._mode(), self.entry.mtime_ns)
                 folder = self.folder.handle
-                os.rename(self._part, self._name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.rename(self._part, self.name, src_dir_fd=folder, dst_dir_fd=folder)
                 handle, self._handle = self._handle, -1
                 os.close(handle)
         self.release()

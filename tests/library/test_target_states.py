@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from chunkstore import BackendError, FilesystemError, Store
+from chunkstore import BackendError, FilesystemError, Item, Store
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.errors import UnavailableError
 from chunkstore.filters import IGNORE_FILE
 from chunkstore.objects import Objects
+from chunkstore.target import part_name
 from chunkstore.testing.trees import random_bytes, tree_state
 from chunkstore.walk import PART_PREFIX
 from tests.library.forgery import CONTENT, Forged, file, folder, forge, link
@@ -385,3 +386,53 @@ def test_a_pull_over_an_older_copy_reuses_its_chunks(tmp_path: Path, out: Path) 
     assert tree_state(out) == tree_state(source)
     assert result.stats.written_bytes < 1_000_000
     assert stat.S_IMODE((out / "file").stat().st_mode) & 0o7111 == 0
+
+
+@pytest.mark.parametrize("state", ["empty", "older"])
+def test_a_pull_that_is_broken_off_ends(state: str, tmp_path: Path) -> None:
+    """Whatever a callback raises ends the pull, however much waits to be written or compared."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    for number in range(2000):
+        (source / f"{number:04}").write_bytes(random_bytes(8000, number))
+    for number in range(40):
+        (source / f"large-{number}").write_bytes(random_bytes(200_000, number))
+    if state == "older":
+        shutil.copytree(source, out)
+        (source / "0000").write_bytes(b"newer")
+        (source / "large-0").write_bytes(random_bytes(200_000, 99))
+
+    def give_up(event: object) -> None:
+        if isinstance(event, Item):
+            raise KeyboardInterrupt
+
+    with Store.create(str(tmp_path / "store"), cache_folder=tmp_path / "cache") as store:
+        store.push(source, "data")
+        with pytest.raises(KeyboardInterrupt):
+            store.pull("data", out, progress=give_up)
+        store.pull("data", out)
+    assert tree_state(out) == tree_state(source)
+
+
+def test_small_files_over_other_ones(tmp_path: Path) -> None:
+    """A small file takes the place of an older, longer, linked or half-finished one."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    for name in ("changed", "shortened", "linked", "linked-same", "part", "empty"):
+        (source / name).write_bytes(b"" if name == "empty" else name.encode() * 100)
+    (out / "changed").write_bytes(b"CHANGED" * 100)
+    (out / "shortened").write_bytes(b"shortened" * 200)
+    (out / "empty").write_bytes(b"full")
+    for name, content in (("linked", b"mine"), ("linked-same", b"linked-same" * 100)):
+        (tmp_path / f"other-{name}").write_bytes(content)
+        os.link(tmp_path / f"other-{name}", out / name)
+    (out / part_name("part")).write_bytes(b"part" * 50)
+    others = {path: path.stat().st_mtime_ns for path in tmp_path.glob("other-*")}
+    with Store.create(str(tmp_path / "store"), cache_folder=tmp_path / "cache") as store:
+        store.push(source, "data")
+        store.pull("data", out)
+    assert tree_state(out) == tree_state(source)
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+    assert (tmp_path / "other-linked").read_bytes() == b"mine"
+    assert not list(out.glob(f"{PART_PREFIX}*"))
