@@ -286,11 +286,7 @@ class Reader:
         return itertools.chain(kept, self._opened(span, stored, wanted, keep=keep))
 
     def verified(self, opened: Opened) -> Iterator[RawFrame]:
-        """Yield what was opened once its chunks have their ids; see `frames`.
-
-        Raises:
-            MissingObjectError, CorruptObjectError: no good copy is left.
-        """
+        """Yield what was opened once its chunks have their ids; see `frames`."""
         found = opened.found
         if isinstance(found, tuple):
             yield found
@@ -316,12 +312,8 @@ class Reader:
             at = frame.offset - span.start
             found: bytes | memoryview | IntegrityError
             try:
-                found = self._decompress(
-                    frame.codec,
-                    stored[at : at + frame.length],
-                    frame.size,
-                    _where(span, frame),
-                )
+                part, where = stored[at : at + frame.length], _where(span, frame)
+                found = self._decompress(frame.codec, part, frame.size, where)
             except CorruptObjectError as error:
                 found = error
             yield Opened(span, (frame,), wanted, found, keep or frame.wanted < frame.size)
