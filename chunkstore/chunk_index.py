@@ -41,6 +41,7 @@ from chunkstore.limits import MIB
 from chunkstore.lookup import DamagedSegmentError, Matches, Searched, SegmentInMemory
 from chunkstore.objects import Objects
 from chunkstore.pack_table import ABSENT, PackTable
+from chunkstore.sampling import Sampling
 from chunkstore.segment_cache import SegmentCache
 
 __all__ = ["ABSENT", "Budget", "ChunkIndex", "Places"]
@@ -52,6 +53,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 DEFAULT_BUDGET: Final = 512 * 1024 * 1024
 """Bytes of index segments that a writer downloads; above it, it works with a partial view."""
 
+_SHARE: Final = 8
 _RELISTS: Final = 3
 _FETCHERS: Final = 4
 _PIECE: Final = 8 * MIB
@@ -67,10 +69,15 @@ T = TypeVar("T")
 
 
 class Budget(NamedTuple):
-    """What loading the index may cost: bytes and requests for segments that are not cached."""
+    """What loading the index may cost: bytes and requests for segments that are not cached.
+
+    Where it is `sampled` and they are longer, an eighth of the bytes is spent on the shortest, and
+    `find` looks some ids up in the others by ranged reads.
+    """
 
     length: int = DEFAULT_BUDGET
     requests: int = 1 << 30
+    sampled: bool = False
 
 
 ALL: Final = Budget(length=1 << 62)
@@ -107,6 +114,7 @@ class ChunkIndex:
         self._segments: list[_Loaded] = []  # newest first
         self._ids: set[SegmentId] = set()
         self._packs = PackTable(objects)
+        self._sampling: Sampling | None = None
         self._held = 0
         self._held_lock = threading.Lock()
         self._lengths: dict[SegmentId, int] = {}
@@ -149,6 +157,7 @@ class ChunkIndex:
         self._segments.clear()
         self._ids.clear()
         self._packs = PackTable(self._objects, condemned)
+        self._sampling = None
         self._held = 0
 
     def _load_listed(self, budget: Budget) -> tuple[bool, bool]:
@@ -168,6 +177,8 @@ class ChunkIndex:
         left, requests = budget.length, budget.requests
         if budget.length < ALL.length:
             left = min(left, self._cache.bound - cached)
+        sampled = budget.sampled and sum(self._lengths[segment] for segment in absent) > left
+        left = left // _SHARE if sampled else left
         wanted: list[SegmentId] = []
         for segment in absent:
             length = self._lengths[segment]
@@ -179,6 +190,9 @@ class ChunkIndex:
         for segment, found in zip(wanted, fetched, strict=True):
             if found is not None:
                 self._add(segment, found, alive=False)
+        if sampled:
+            others = {s: n for s, n in self._lengths.items() if s in absent and s not in wanted}
+            self._sampling = Sampling(self._objects, others)
         return None in fetched, len(wanted) == len(absent)
 
     def _open(self, segment: SegmentId, length: int) -> Searched | None:
@@ -298,8 +312,29 @@ class ChunkIndex:
     def find(self, ids: bytes) -> IntArray:
         """Return for each of n joined ids the number of a pack that holds it, or ABSENT: (n,).
 
-        Of several copies that of the newest segment is taken.
+        Of several copies that of the newest segment is taken. Where segments are sampled, what
+        is not found may cost requests; see `Budget`.
         """
+        found = self._find(ids)
+        if self._sampling is not None and ids:
+            more = self._sampled(self._sampling, ids, found)
+            if more:
+                self.add_packs(more)
+                lacking = found == ABSENT
+                left = np.frombuffer(ids, f"S{ID_SIZE}")[lacking].tobytes()
+                found[lacking] = self._find(left)
+        return found
+
+    def _sampled(self, sampling: Sampling, ids: bytes, found: IntArray) -> list[IndexedPack]:
+        """Return packs that hold ids of the sample, and those that were stored after them."""
+        rows = np.flatnonzero(sampling.chosen(ids))
+        here = {int(number) for number in found[rows] if number != ABSENT}
+        packs = sampling.after([self.pack(number).pack_id for number in here])
+        lacking = rows[found[rows] == ABSENT].tolist()
+        wanted = {ids[row * ID_SIZE : row * ID_SIZE + ID_SIZE] for row in lacking}
+        return [*packs, *(sampling.packs_of(list(wanted)) if wanted else ())]
+
+    def _find(self, ids: bytes) -> IntArray:
         found = np.full(len(ids) // ID_SIZE, ABSENT, np.int64)
         with self._lock:
             for _, hits, numbers in self._hits(ids):

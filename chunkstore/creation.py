@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
+import time
 
 from chunkstore import layout
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.errors import AlreadyExistsError, RefusedError
 from chunkstore.events import Notice, ProgressCallback
-from chunkstore.format.config import SINGLE_WRITER, Config
+from chunkstore.format.config import (
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_PACK_LENGTH,
+    SINGLE_WRITER,
+    ChunkerSpec,
+    Config,
+)
 from chunkstore.objects import Objects
+
+
+def new_config(chunker: ChunkerSpec, frame_size: int | None, pack_length: int | None) -> Config:
+    """Return the config of a new store, with an id of its own."""
+    return Config(
+        store_id=secrets.token_bytes(16),
+        created_ns=time.time_ns(),
+        chunker=chunker,
+        frame_size=frame_size or DEFAULT_FRAME_SIZE,
+        pack_length=pack_length or DEFAULT_PACK_LENGTH,
+    )
 
 
 def create_on(backend: Backend, config: Config, progress: ProgressCallback) -> Config:

@@ -154,9 +154,16 @@ class Objects:
         Raises:
             KeyAbsentError: it is gone.
         """
-        key = layout.segment_key(segment)
         for start in range(0, length, piece):
-            yield self.backend.get(key, (start, min(start + piece, length))).data
+            yield self.segment_range(segment, start, min(start + piece, length))
+
+    def segment_range(self, segment: SegmentId, start: int, end: int) -> bytes:
+        """Return a segment's bytes from `start` to `end`, unverified.
+
+        Raises:
+            KeyAbsentError: it is gone.
+        """
+        return self.backend.get(layout.segment_key(segment), (start, end)).data
 
     def list_segments(self) -> dict[SegmentId, int]:
         """Return every index segment with its stored bytes, the newest first.

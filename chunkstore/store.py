@@ -6,8 +6,6 @@ All else in the library stands below this module; `inspection` has what only loo
 from __future__ import annotations
 
 import os
-import secrets
-import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TypeAlias
 
@@ -17,19 +15,13 @@ from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.backends.location import S3Options, open_backend
 from chunkstore.backends.retry import DEFAULT_DEADLINE
-from chunkstore.chunk_index import ChunkIndex
+from chunkstore.chunk_index import DEFAULT_BUDGET, ChunkIndex
 from chunkstore.chunker import Chunker
-from chunkstore.creation import create_on
+from chunkstore.creation import create_on, new_config
 from chunkstore.entries import entries_below
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.filters import PathFilter
-from chunkstore.format.config import (
-    DEFAULT_FRAME_SIZE,
-    DEFAULT_PACK_LENGTH,
-    SINGLE_WRITER,
-    ChunkerSpec,
-    Config,
-)
+from chunkstore.format.config import SINGLE_WRITER, ChunkerSpec, Config
 from chunkstore.format.manifest import Entry
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.inspection import version_of
@@ -68,7 +60,13 @@ class Store:
     were first a hundred times.
     """
 
-    def __init__(self, backend: Backend, config: Config, cache_folder: str | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        config: Config,
+        cache_folder: str | None,
+        index_budget: int = DEFAULT_BUDGET,
+    ) -> None:
         """Take an open backend; `Store.open` and `Store.create` are the usual ways."""
         config.check_readable()
         if SINGLE_WRITER in config.write_features:
@@ -77,7 +75,7 @@ class Store:
         self._objects = Objects(backend)
         self._config = config
         self._refs = Refs(self._objects)
-        self._caches = Caches.below(cache_folder, config.store_id)
+        self._caches = Caches.below(cache_folder, config.store_id, index_budget)
 
     @classmethod
     def create(
@@ -90,6 +88,7 @@ class Store:
         s3: S3Options | None = None,
         cache_folder: StrPath | None = None,
         deadline: float = DEFAULT_DEADLINE,
+        index_budget: int = DEFAULT_BUDGET,
         progress: ProgressCallback = ignore,
     ) -> Store:
         """Create a store and open it.
@@ -106,6 +105,7 @@ class Store:
             cache_folder: where local caches lie; default the user's cache folder.
             deadline: seconds for which a request is tried again that an S3 server does not
                 answer; at most 20 until the server has answered once.
+            index_budget: bytes of the index that a push downloads at most; beyond it, it samples.
             progress: gets Notices.
 
         Raises:
@@ -114,18 +114,12 @@ class Store:
             RefusedError: other things lie there.
             BackendError: the storage cannot be written.
         """
-        config = Config(
-            store_id=secrets.token_bytes(16),
-            created_ns=time.time_ns(),
-            chunker=chunker or ChunkerSpec(),
-            frame_size=frame_size or DEFAULT_FRAME_SIZE,
-            pack_length=pack_length or DEFAULT_PACK_LENGTH,
-        )
+        config = new_config(chunker or ChunkerSpec(), frame_size, pack_length)
         Chunker(config.chunker)  # refuse one that is not installed before anything is written
         backend = open_backend(url, s3=s3, deadline=deadline)
         try:
             config = create_on(backend, config, progress)
-            return cls(backend, config, root_folder(cache_folder))
+            return cls(backend, config, root_folder(cache_folder), index_budget)
         except BaseException:
             backend.close()
             raise
@@ -138,6 +132,7 @@ class Store:
         s3: S3Options | None = None,
         cache_folder: StrPath | None = None,
         deadline: float = DEFAULT_DEADLINE,
+        index_budget: int = DEFAULT_BUDGET,
     ) -> Store:
         """Open a store; arguments as for `create`.
 
@@ -150,7 +145,9 @@ class Store:
         """
         backend = open_backend(url, s3=s3, deadline=deadline)
         try:
-            return cls(backend, Objects(backend).read_config(), root_folder(cache_folder))
+            return cls(
+                backend, Objects(backend).read_config(), root_folder(cache_folder), index_budget
+            )
         except BaseException:
             backend.close()
             raise

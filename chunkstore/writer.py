@@ -36,7 +36,6 @@ from chunkstore.events import Notice, ProgressCallback
 from chunkstore.filestate import FileStates, Needed
 from chunkstore.filters import EVERYTHING, PathFilter
 from chunkstore.format.config import SINGLE_WRITER, Config
-from chunkstore.format.index import IndexedPack
 from chunkstore.format.manifest import Manifest, PackHint, fit_manifest
 from chunkstore.format.ref import Ref, VersionRecord, empty_ref
 from chunkstore.ids import ManifestId
@@ -48,6 +47,7 @@ from chunkstore.parent import ParentVersion
 from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, check_expected, check_tag, resolve, with_tag
+from chunkstore.sampling import indexed
 from chunkstore.segment_cache import SegmentCache
 from chunkstore.slicer import Slicer
 from chunkstore.source import Source
@@ -62,6 +62,7 @@ _TINY: Final = 64 * KIB
 _TINY_PACKS: Final = 2
 _SMALL: Final = 4 * 1024 * KIB
 _LOOKUP_WORTH: Final = 256 * KIB
+_DIRECTORIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +95,16 @@ class Caches:
 
     segments: SegmentCache
     folder: str | None
+    index_budget: int
 
     @classmethod
-    def below(cls, folder: str | None, store_id: bytes) -> Caches:
-        """Return the caches of a store in the folder of all stores' caches."""
+    def below(cls, folder: str | None, store_id: bytes, index_budget: int) -> Caches:
+        """Return the caches of a store in the folder of all stores' caches.
+
+        `index_budget` is how many bytes of the index a push may download into them.
+        """
         own = os.path.join(folder, store_id.hex()) if folder else None
-        return cls(SegmentCache(os.path.join(own, "index") if own else None), own)
+        return cls(SegmentCache(os.path.join(own, "index") if own else None), own, index_budget)
 
     def states_of(self, source: Source) -> str | None:
         """Return where the file states of a source are cached, None for streams."""
@@ -217,7 +222,7 @@ class _Push:
         size = self._source.size_below(_SMALL, self._options.paths)
         packs = self._parent.packs if self._parent else ()
         if size is None:
-            self._complete = self._index.load(self._state)
+            self._load_large()
         elif size >= _TINY:
             budget = Budget(size * 8, max(1, size // _LOOKUP_WORTH))
             self._complete = self._index.load(self._state, budget)
@@ -225,15 +230,27 @@ class _Push:
             self._listed = False
             self._index.start(self._state)
             if len(packs) <= _TINY_PACKS:
-                found = [self._indexed(hint) for hint in packs]
-                self._index.add_packs([pack for pack in found if pack is not None])
+                self._add_directories(packs)
 
-    def _indexed(self, hint: PackHint) -> IndexedPack | None:
-        try:
-            directory = self._objects.read_directory(hint)
-        except IntegrityError:
-            return None  # a hint promises nothing: what that pack had is sent again
-        return IndexedPack(hint.pack_id, hint.length, hint.directory_offset, directory)
+    def _load_large(self) -> None:
+        """Load the index within the budget, else what its share has and the parent's packs."""
+        length = self._caches.index_budget
+        self._complete = self._index.load(self._state, Budget(length, sampled=True))
+        if self._complete or self._parent is None:
+            return
+        hints = self._parent.packs
+        numbers = self._index.find_packs([hint.pack_id for hint in hints]).tolist()
+        wanted: list[PackHint] = []
+        for hint, number in zip(hints, numbers, strict=True):
+            length -= hint.length - hint.directory_offset if number == ABSENT else 0
+            if number == ABSENT and length >= 0:
+                wanted.append(hint)
+        self._add_directories(wanted)
+
+    def _add_directories(self, hints: Sequence[PackHint]) -> None:
+        with ThreadPoolExecutor(_DIRECTORIES, "chunkstore-start") as pool:
+            found = list(pool.map(lambda hint: indexed(self._objects, hint), hints))
+        self._index.add_packs([pack for pack in found if pack is not None])
 
     def run(self) -> PushResult | None:
         """Push; None where what the version needs was removed meanwhile."""
@@ -393,7 +410,7 @@ class _Push:
         """
         while (state := self._objects.read_gc_state()) != self._state:
             self._state = state
-            self._index.load(state)
+            self._load_large()
             for ids in self._reader.every_id(manifest):
                 if (self._index.find(ids) == ABSENT).any():
                     raise _OvertakenError

@@ -53,6 +53,12 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
+def _bytes(value: Any) -> int:
+    if not isinstance(value, bool) and str(value).isascii() and str(value).isdigit():
+        return int(value)
+    raise ValueError("a number of bytes is needed")
+
+
 def _style(value: Any) -> str:
     if value not in ("path", "virtual"):
         raise ValueError("'path' or 'virtual' is needed")
@@ -76,6 +82,7 @@ SETTINGS: Final = {
     "anonymous": Setting(("CHUNKSTORE_ANONYMOUS",), _switch),
     "cache": Setting(("CHUNKSTORE_CACHE",), _folder),
     "deadline": Setting(("CHUNKSTORE_DEADLINE",), _seconds),
+    "index_budget": Setting(("CHUNKSTORE_INDEX_BUDGET",), _bytes),
 }
 """Every setting, by its name in a settings file."""
 
@@ -238,6 +245,7 @@ class Environment:
             "s3": self.s3_options(url),
             "cache_folder": self._value("cache"),
             "deadline": self._value("deadline"),
+            "index_budget": self._value("index_budget"),
         }
         return {name: value for name, value in arguments.items() if value is not None}
 

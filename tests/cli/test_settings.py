@@ -21,6 +21,7 @@ VALUES: dict[str, tuple[Any, Any, Any, Any]] = {
     "anonymous": ("true", "0", True, False),
     "cache": ("/one", "/two", "/three", "/four"),
     "deadline": ("1", "2", 3, 4.5),
+    "index_budget": ("1", "2", 3, 4),
 }
 """For each setting values of its first variable, its last, the folder's and the user's file."""
 
@@ -99,6 +100,8 @@ def test_a_flag_goes_before_everything(place: Place) -> None:
         ("deadline", "-1"),
         ("deadline", "inf"),
         ("deadline", "nan"),
+        ("index_budget", "-1"),
+        ("index_budget", "1.5"),
         ("style", "both"),
         ("anonymous", "perhaps"),
     ],
