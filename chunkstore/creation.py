@@ -9,6 +9,7 @@ import time
 from chunkstore import layout
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
+from chunkstore.chunker import Chunker
 from chunkstore.errors import AlreadyExistsError, RefusedError
 from chunkstore.events import Notice, ProgressCallback
 from chunkstore.format.config import (
@@ -21,15 +22,23 @@ from chunkstore.format.config import (
 from chunkstore.objects import Objects
 
 
-def new_config(chunker: ChunkerSpec, frame_size: int | None, pack_length: int | None) -> Config:
-    """Return the config of a new store, with an id of its own."""
-    return Config(
+def new_config(
+    chunker: ChunkerSpec | None, frame_size: int | None, pack_length: int | None
+) -> Config:
+    """Return the config of a store that is yet to be, None standing for what is usual.
+
+    Raises:
+        InvalidInputError: sizes that cannot be, or a chunker that is not installed.
+    """
+    config = Config(
         store_id=secrets.token_bytes(16),
         created_ns=time.time_ns(),
-        chunker=chunker,
+        chunker=chunker or ChunkerSpec(),
         frame_size=frame_size or DEFAULT_FRAME_SIZE,
         pack_length=pack_length or DEFAULT_PACK_LENGTH,
     )
+    Chunker(config.chunker)
+    return config
 
 
 def create_on(backend: Backend, config: Config, progress: ProgressCallback) -> Config:

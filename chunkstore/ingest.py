@@ -147,6 +147,7 @@ class Ingest:
         self._pending: dict[ChunkId, int] = {}  # new chunks that are not yet in the index: place
         self._by_place: dict[int, list[ChunkId]] = {}
         self._file: _OpenFile | None = None
+        self.gathered: list[tuple[Entry, frozenset[int]]] = []
         self._unindexed_bytes = self._unindexed_chunks = 0
         self._indexed_at = time.monotonic()
         self._told_at = 0.0
@@ -348,6 +349,9 @@ class Ingest:
             file.file_hash,
             blob=content.blob.finish(),
         )
+        if file.apart:
+            self.gathered.append((entry, frozenset(content.places)))
+            return
         self._add(entry, file.before, content.places, file.state)
         before = file.before
         if before is None or not entry.same_content(before):
@@ -360,6 +364,9 @@ class Ingest:
         if isinstance(step, Ready):
             if step.state is not None:
                 self.totals.read_bytes += step.entry.size
+            changed = step.before is None or not step.entry.same_content(step.before)
+            if changed and step.entry.kind == EntryKind.FILE:
+                self._ledger.add_file(self._ledger.label(kind_of(step.entry.path)), step.entry.size)
             self._add(step.entry, step.before, step.packs, step.state)
         elif isinstance(step, Taken):
             self._take_page(step)

@@ -5,12 +5,13 @@ Neighbours: `reader` gives the pages, `chunk_index` says which chunks the store 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from chunkstore.chunk_index import ABSENT, ChunkIndex
-from chunkstore.format.manifest import Entry, EntryKind, Manifest
+from chunkstore.errors import MissingObjectError
+from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
 from chunkstore.reader import Reader
 
 
@@ -31,7 +32,7 @@ class ParentPage:
         None where the index lacks one of them.
         """
         if entry.blob.depth:
-            return self._packs_of_lists(entry)
+            return _packs_of_lists(entry, self._manifest.packs, self._reader, self._index)
         if self._packs is None:  # one look-up for a whole page
             self._packs = self._packs_of_files()
         return self._packs.get(entry.path)
@@ -47,15 +48,6 @@ class ParentPage:
             if ABSENT not in found:
                 packs[file.path] = found
         return packs
-
-    def _packs_of_lists(self, entry: Entry) -> frozenset[int] | None:
-        packs: set[int] = set()
-        for ids in self._reader.all_ids(entry.blob, self._manifest.packs):
-            found = np.unique(self._index.find(ids))
-            if ABSENT in found:
-                return None
-            packs.update(found.tolist())
-        return frozenset(packs)
 
 
 class ParentVersion:
@@ -127,3 +119,28 @@ class ParentVersion:
         """
         assert self._page is not None
         return self._page.packs_of(entry)
+
+    def packs_of_stored(self, entry: Entry) -> frozenset[int]:
+        """Return the numbers of packs that hold all chunks of an entry of any version.
+
+        Raises:
+            MissingObjectError: the index lacks one of them.
+        """
+        hints = self.manifest.packs if self.manifest is not None else ()
+        packs = _packs_of_lists(entry, hints, self._reader, self._index)
+        if packs is None:
+            raise MissingObjectError(f"the index lacks chunks of {entry.path!r}")
+        return packs
+
+
+def _packs_of_lists(
+    entry: Entry, hints: Sequence[PackHint], reader: Reader, index: ChunkIndex
+) -> frozenset[int] | None:
+    """Return the numbers of packs that hold all chunks of an entry, None where one is lacking."""
+    packs: set[int] = set()
+    for ids in reader.all_ids(entry.blob, hints):
+        found = np.unique(index.find(ids))
+        if ABSENT in found:
+            return None
+        packs.update(found.tolist())
+    return frozenset(packs)

@@ -8,12 +8,13 @@ pages that are the same, `filestate` says which files have changed, `parent` has
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
@@ -21,7 +22,7 @@ import numpy as np
 from blake3 import blake3
 
 from chunkstore.chunker import WINDOW_SIZE, Chunker
-from chunkstore.errors import FilesystemError
+from chunkstore.errors import FilesystemError, MissingObjectError
 from chunkstore.filestate import FileStates
 from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.ids import NO_HASH, FileHash
@@ -29,6 +30,7 @@ from chunkstore.limits import MAX_CHUNK_SIZE
 from chunkstore.parent import ParentVersion
 from chunkstore.profile import OFF, Clock
 from chunkstore.takeover import SamePage, SameStart, TakeOver
+from chunkstore.tar_reader import Member
 from chunkstore.walk import FileState, Found, LeftOut, state_of
 
 BATCH_SIZE: Final = WINDOW_SIZE
@@ -47,6 +49,7 @@ class SourceFile:
         executable: whether its x bit is set.
         mtime_ns: its modification time.
         state: what the file system said of it, None for a stream.
+        apart: it comes in no order, so its entry is gathered rather than taken in.
         hasher: hashes the whole file; whoever takes its pieces gives it their bytes.
         file_hash: what came out of that, known once the last piece has been taken.
     """
@@ -56,6 +59,7 @@ class SourceFile:
     executable: bool = False
     mtime_ns: int = 0
     state: FileState | None = None
+    apart: bool = False
     hasher: blake3 = field(default_factory=blake3)
     file_hash: FileHash = NO_HASH
 
@@ -214,16 +218,71 @@ class Slicer:
             else:
                 yield Ready(entry, entry)
 
-    def slice_file(self, item: Found) -> None:
-        """Cut one file, which is the whole version."""
-        self._file(item, self._before(item.path))
+    def slice_file(self, item: Found, *, keep: bool = False) -> None:
+        """Cut one file, which is the whole version, or with `keep` joins the one before."""
+        with self._beside(item.path, keep=keep) as before:
+            self._file(item, before)
+
+    def slice_stream(
+        self, stream: Readable, path: str, mtime_ns: int, *, keep: bool = False
+    ) -> None:
+        """Cut what a stream gives until it ends; `keep` as for `slice_file`."""
+        with self._beside(path, keep=keep) as before:
+            executable = keep and before is not None and before.executable
+            file = SourceFile(path, before, executable=executable, mtime_ns=mtime_ns)
+            self._cut(file, fill_from(stream))
+
+    def slice_stored(self, entry: Entry) -> None:
+        """Put a file whose chunks are stored already beside the others of the version before.
+
+        Raises:
+            MissingObjectError: the view lacks one of its chunks, or of the others'.
+        """
+        with self._beside(entry.path, keep=True) as before:
+            self._step(Ready(entry, before, packs=self._parent.packs_of_stored(entry)))
+
+    def cut_apart(self, member: Member) -> None:
+        """Cut the file that a member of an archive is; its entry is gathered."""
+        assert member.content is not None
+        file = SourceFile(
+            member.path,
+            None,
+            executable=member.executable,
+            mtime_ns=member.mtime_ns,
+            apart=True,
+        )
+        self._cut(file, fill_from(member.content))
+
+    def flush(self) -> None:
+        """Emit what is open, so that all that was cut can be taken in."""
+        self._flush()
+
+    def place(self, gathered: Iterable[tuple[Entry, frozenset[int]]]) -> None:
+        """Take in entries whose chunks are on their way, in the order of paths."""
+        for entry, places in gathered:
+            self._step(Ready(entry, self._before(entry.path), packs=places))
         self._finish()
 
-    def slice_stream(self, stream: Readable, path: str, mtime_ns: int) -> None:
-        """Cut what a stream gives until it ends, which is the whole version."""
-        file = SourceFile(path, self._before(path), mtime_ns=mtime_ns)
-        self._cut(file, fill_from(stream))
-        self._finish()
+    @contextlib.contextmanager
+    def _beside(self, path: str, *, keep: bool) -> Iterator[Entry | None]:
+        """Give what stood at `path`, for a block that puts something there.
+
+        The other entries of the version before are gone, or with `keep` are taken over.
+        """
+
+        def other(entry: Entry) -> None:
+            if not keep or (entry.kind == EntryKind.FOLDER and path.startswith(entry.path)):
+                self._step(Gone(entry))  # with `keep`: a folder that is no longer empty
+                return
+            packs = self._parent.packs_of(entry) if entry.kind == EntryKind.FILE else frozenset()
+            if packs is None:
+                raise MissingObjectError(f"the index lacks chunks of {entry.path!r}")
+            self._step(Ready(entry, entry, packs=packs))
+
+        yield self._parent.seek(path, other)
+        for entry in self._parent.rest():
+            other(entry)
+        self._flush()
 
     def _finish(self) -> None:
         for entry in self._parent.rest():

@@ -5,6 +5,7 @@ Neighbours: `walk` goes through a folder, `slicer` cuts what is found.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import time
@@ -15,12 +16,16 @@ from typing import IO, Final
 
 from chunkstore.errors import FilesystemError, InvalidInputError, NotFoundError
 from chunkstore.filters import PathFilter
-from chunkstore.format.manifest import EntryKind
+from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.format.path import path_problem
 from chunkstore.slicer import Slicer, fill_from
+from chunkstore.tar_reader import Member, TarReader, refuse
 from chunkstore.walk import PART_PREFIX, Found, LeftOut, size_of, walk
 
 _MOST_ENTRIES: Final = 1000
+
+MAX_MEMBERS: Final = 1_000_000
+"""Members of an archive that is pushed; their entries are sorted in memory, about 1 KB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +36,59 @@ class Source:
         location: the real path of a folder or file, None for a stream.
         file: the single file, or where the stream's bytes shall stand.
         stream: the stream.
+        archive: the stream is a tar archive, whose members are pushed.
+        stored: a file whose chunks the store has already; what the three say is past then.
     """
 
     location: str | None
     file: Found | None
     stream: PeekedStream | None
+    archive: bool = False
+    stored: Entry | None = None
 
     @property
     def repeatable(self) -> bool:
         """Whether the source can be read a second time."""
-        return self.stream is None
+        return self.stream is None or self.stored is not None
 
-    def slice(self, slicer: Slicer, paths: PathFilter) -> None:
-        """Have `slicer` cut all of it; `paths` says what of a folder takes part."""
-        if self.stream is not None:
+    def as_stored(self, entry: Entry) -> Source:
+        """Return the source of which a push has stored everything, as `entry`."""
+        return dataclasses.replace(self, stored=entry)
+
+    def slice(self, slicer: Slicer, paths: PathFilter, *, keep: bool) -> None:
+        """Have `slicer` cut all of it; `paths` says what of a folder takes part.
+
+        With `keep` a single file or stream joins the files of the version before.
+        """
+        if self.stored is not None:
+            slicer.slice_stored(self.stored)
+        elif self.stream is not None:
             assert self.file is not None
-            slicer.slice_stream(self.stream, self.file.path, time.time_ns())
+            slicer.slice_stream(self.stream, self.file.path, time.time_ns(), keep=keep)
         elif self.file is not None:
-            slicer.slice_file(self.file)
+            slicer.slice_file(self.file, keep=keep)
         else:
             assert self.location is not None
             slicer.slice_folder(walk(self.location, paths))
+
+    def gather(self, slicer: Slicer) -> list[Member]:
+        """Have `slicer` cut the files of an archive; return its other members.
+
+        Raises:
+            InvalidInputError: not an archive, or one with what no version can hold.
+        """
+        assert self.stream is not None
+        others: list[Member] = []
+        reader = TarReader(self.stream)
+        for member in reader:
+            if reader.members > MAX_MEMBERS:
+                refuse(f"it has more than {MAX_MEMBERS:,} members")
+            if member.content is None:
+                others.append(member)
+            else:
+                slicer.cut_apart(member)
+        slicer.flush()
+        return others
 
     def chosen(self, paths: PathFilter, store: str) -> PathFilter:
         """Return what takes part: what `paths` says, but never the store, where it lies inside.
@@ -59,7 +96,7 @@ class Source:
         Raises:
             InvalidInputError: patterns for what is no folder; or the folder is the store.
         """
-        if self.file is not None:
+        if self.location is None or self.file is not None:
             if not paths.takes_all:
                 raise InvalidInputError(
                     "patterns choose from a folder, and this is a single file or a stream"
@@ -75,7 +112,7 @@ class Source:
 
     def walk(self, paths: PathFilter) -> Iterable[Found | LeftOut] | None:
         """Go through what there is without reading it; None for a stream."""
-        if self.stream is not None:
+        if self.stream is not None or self.stored is not None:
             return None
         if self.file is not None:
             return [self.file]
@@ -103,8 +140,12 @@ class Source:
         return size
 
 
-def open_source(source: str | os.PathLike[str] | IO[bytes], name: str | None) -> Source:
+def open_source(
+    source: str | os.PathLike[str] | IO[bytes], name: str | None, *, archive: bool = False
+) -> Source:
     """Return the Source that `source` is; `name` is the path of a file or stream in the version.
+
+    With `archive` it is a stream of a tar archive.
 
     Raises:
         NotFoundError: there is nothing.
@@ -112,6 +153,10 @@ def open_source(source: str | os.PathLike[str] | IO[bytes], name: str | None) ->
         InvalidInputError: neither file nor folder, a name for a folder, none for a stream, or
             one that no version can hold.
     """
+    if archive:
+        if name is not None or isinstance(source, str | os.PathLike):
+            raise InvalidInputError("a tar archive is pushed from a stream, and has its own names")
+        return Source(None, None, PeekedStream(source), archive=True)
     if not isinstance(source, str | os.PathLike):
         if name is None:
             raise InvalidInputError(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import IO, TypeAlias
 
-from chunkstore import inspection, layout
+from chunkstore import inspection, layout, values
 from chunkstore.address import LATEST, Address, parse_address
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
@@ -22,7 +22,7 @@ from chunkstore.entries import entries_below
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.filters import PathFilter
 from chunkstore.format.config import SINGLE_WRITER, ChunkerSpec, Config
-from chunkstore.format.manifest import Entry
+from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.inspection import version_of
 from chunkstore.objects import Objects
@@ -35,18 +35,6 @@ from chunkstore.segment_cache import root_folder
 from chunkstore.source import Source, open_source
 from chunkstore.stream import FileContent, buffered, open_content
 from chunkstore.target import check_apart
-from chunkstore.values import (
-    Change,
-    Dataset,
-    DatasetStat,
-    DoctorCheck,
-    PullResult,
-    PushResult,
-    StatusResult,
-    StoreStat,
-    Version,
-    VersionStat,
-)
 from chunkstore.writer import Caches, PushOptions, push
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -114,8 +102,7 @@ class Store:
             RefusedError: other things lie there.
             BackendError: the storage cannot be written.
         """
-        config = new_config(chunker or ChunkerSpec(), frame_size, pack_length)
-        Chunker(config.chunker)  # refuse one that is not installed before anything is written
+        config = new_config(chunker, frame_size, pack_length)  # before anything is written
         backend = open_backend(url, s3=s3, deadline=deadline)
         try:
             config = create_on(backend, config, progress)
@@ -182,7 +169,9 @@ class Store:
         message: str = "",
         tags: Sequence[str] = (),
         name: str | None = None,
+        tar: bool = False,
         expect: str | None = None,
+        keep: bool = False,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         dry_run: bool = False,
@@ -191,7 +180,7 @@ class Store:
         level: int = 3,
         progress: ProgressCallback = ignore,
         profile: Profile | None = None,
-    ) -> PushResult:
+    ) -> values.PushResult:
         """Make the next version of `dataset` from a folder, a file or a stream.
 
         Sends only chunks that the store lacks. A push that was broken off goes on, when it is
@@ -204,7 +193,11 @@ class Store:
             message: what to say of the version.
             tags: names for the version.
             name: path of a file or stream in the version; a stream needs it.
+            tar: the stream is a tar archive, and what it holds is the version.
             expect: the version that must be the latest, "0" for none; else ConflictError.
+            keep: put a single file or stream beside the other files of the latest version. Many
+                who do so at once lose nothing of each other: a version that came meanwhile is
+                what the file is put into, and the stream is not read again.
             include: patterns, as in gitignore, of what of a folder takes part.
             exclude: patterns of what does not.
             dry_run: only say what would be done; files that cannot be read are left out.
@@ -228,6 +221,7 @@ class Store:
             message=message,
             tags=tuple(tags),
             expect=expect,
+            keep=keep,
             paths=PathFilter(include, exclude),
             dry_run=dry_run,
             skip_unreadable=skip_unreadable,
@@ -235,7 +229,7 @@ class Store:
             level=level,
             clock=profile or OFF,
         )
-        return self._push(open_source(source, name), dataset, options, progress)
+        return self._push(open_source(source, name, archive=tar), dataset, options, progress)
 
     def pull(
         self,
@@ -249,7 +243,7 @@ class Store:
         dry_run: bool = False,
         progress: ProgressCallback = ignore,
         profile: Profile | None = None,
-    ) -> PullResult:
+    ) -> values.PullResult:
         """Restore a version, or one path of it, into the folder `target`.
 
         Fetches only what the target lacks: identical files are left alone, files that differ
@@ -277,13 +271,9 @@ class Store:
         """
         where = parse_address(address)
         _, record = self._resolve(where)
+        paths, clock = PathFilter(include, exclude), profile or OFF
         options = PullOptions(
-            path=where.path,
-            paths=PathFilter(include, exclude),
-            delete=delete,
-            links=links,
-            dry_run=dry_run,
-            clock=profile or OFF,
+            path=where.path, paths=paths, delete=delete, links=links, dry_run=dry_run, clock=clock
         )
         if delete:
             check_apart(self.url, os.fspath(target), options.paths)
@@ -291,7 +281,7 @@ class Store:
         stats, left_out = restore(
             self._reader, identifier, cutter, os.fspath(target), options, progress
         )
-        return PullResult(
+        return values.PullResult(
             dataset=where.dataset,
             version=record.number,
             manifest_id=identifier,
@@ -307,7 +297,7 @@ class Store:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         progress: ProgressCallback = ignore,
-    ) -> StatusResult:
+    ) -> values.StatusResult:
         """Hold a folder against a version: what differs, and what a push would send.
 
         A dataset that is not there counts as one without files, unless one of its versions is
@@ -345,13 +335,24 @@ class Store:
         reader = self._reader()
         return open_content(reader, reader.manifest(record.manifest_id), where)
 
+    def contents(self, address: str | Address) -> Iterator[tuple[Entry, FileContent | None]]:
+        """Yield the entries of a version, or of one path of it, by path; files with their bytes.
+
+        Nothing is raised before the first is taken. Raises: as `entries`.
+        """
+        where = parse_address(address)
+        reader, (_, record) = self._reader(), self._resolve(where)
+        for entry, hints in entries_below(reader, reader.manifest(record.manifest_id), where.path):
+            content = FileContent(reader, entry, hints)
+            yield entry, content if entry.kind == EntryKind.FILE else None
+
     # names
 
     def datasets(self, prefix: str = "") -> list[str]:
         """Return the names of all datasets that begin with `prefix`, sorted, empty ones too."""
         return [name for name in self._refs.names() if name.startswith(prefix)]
 
-    def dataset(self, name: str) -> Dataset:
+    def dataset(self, name: str) -> values.Dataset:
         """Return a dataset and its versions.
 
         Raises:
@@ -359,9 +360,9 @@ class Store:
             NotFoundError: there is none, or it has no versions; the nearest names are offered.
         """
         ref = self._refs.require(layout.check_name(name, "dataset")).ref
-        return Dataset(name=name, versions=tuple(version_of(ref, r) for r in ref.versions))
+        return values.Dataset(name=name, versions=tuple(version_of(ref, r) for r in ref.versions))
 
-    def version(self, address: str | Address) -> Version:
+    def version(self, address: str | Address) -> values.Version:
         """Return one version.
 
         Raises:
@@ -378,14 +379,10 @@ class Store:
         Raises:
             NotFoundError: no such dataset, version or path.
         """
-        where = parse_address(address)
-        _, record = self._resolve(where)
-        reader = self._reader()
-        manifest = reader.manifest(record.manifest_id)
-        for entry, _ in entries_below(reader, manifest, where.path):
+        for entry, _ in self.contents(address):
             yield entry
 
-    def diff(self, before: str | Address, after: str | Address) -> Iterator[Change]:
+    def diff(self, before: str | Address, after: str | Address) -> Iterator[values.Change]:
         """Yield what differs between two versions, by path; costs in proportion to that.
 
         Paths in the addresses play no part. Nothing is raised before the first change is taken.
@@ -397,7 +394,7 @@ class Store:
         found = [self._resolve(parse_address(address))[1] for address in (before, after)]
         yield from inspection.diff(reader, *(reader.manifest(v.manifest_id) for v in found))
 
-    def tag(self, address: str | Address, name: str) -> Version:
+    def tag(self, address: str | Address, name: str) -> values.Version:
         """Name a version and return it; the name moves there from wherever it was.
 
         Raises:
@@ -407,11 +404,8 @@ class Store:
         where = parse_address(address)
         _, record = self._resolve(where)
 
-        def edit(ref: Ref) -> Ref:
-            resolve(ref, str(record.number))  # unless it was dropped meanwhile
-            return with_tag(ref, name, record.number)
-
-        return version_of(self._swap(where.dataset, edit), record)
+        ref = self._swap(where.dataset, lambda ref: with_tag(ref, name, record.number))
+        return version_of(ref, record)
 
     def untag(self, dataset: str, name: str) -> None:
         """Take a name away.
@@ -421,13 +415,13 @@ class Store:
         """
         self._swap(dataset, lambda ref: inspection.without_tag(ref, name))
 
-    def remove(self, dataset: str, numbers: Sequence[int]) -> list[Version]:
+    def remove(self, dataset: str, numbers: Sequence[int]) -> list[values.Version]:
         """Drop versions and their tags, and return them. Their chunks stay until a collection.
 
         Raises:
             NotFoundError: one of them is not there; none was dropped.
         """
-        dropped: list[Version] = []
+        dropped: list[values.Version] = []
 
         def edit(ref: Ref) -> Ref:
             dropped[:] = [version_of(ref, resolve(ref, str(number))) for number in numbers]
@@ -438,14 +432,14 @@ class Store:
 
     # looking
 
-    def stat(self, *, by_kind: bool = False) -> StoreStat:
+    def stat(self, *, by_kind: bool = False) -> values.StoreStat:
         """Return the sizes of the whole store; loads the whole index.
 
         With `by_kind` also by kind of file, which goes through the entries of all versions.
         """
         return inspection.store_stat(self._objects, self._refs, self._savings(), by_kind=by_kind)
 
-    def dataset_stat(self, address: str | Address) -> DatasetStat:
+    def dataset_stat(self, address: str | Address) -> values.DatasetStat:
         """Return the sizes of a dataset; goes through the entries of all its versions.
 
         Raises:
@@ -454,16 +448,21 @@ class Store:
         ref = self._refs.require(parse_address(address).dataset).ref
         return inspection.dataset_stat(ref, self._objects, self._savings())
 
-    def version_stat(self, address: str | Address) -> VersionStat:
+    def version_stat(self, address: str | Address) -> values.VersionStat:
         """Return the sizes of a version; goes through its entries and loads the whole index.
 
         Raises:
             NotFoundError: no such dataset or version.
         """
-        found = self._resolve(parse_address(address))
-        return inspection.version_stat(*found, self._objects, self._savings())
+        return inspection.version_stat(
+            *self._resolve(parse_address(address)), self._objects, self._savings()
+        )
 
-    def doctor(self) -> list[DoctorCheck]:
+    def ping(self) -> None:
+        """Return once the storage has answered."""
+        self._objects.read_config()
+
+    def doctor(self) -> list[values.DoctorCheck]:
         """Look at the storage, the chunker and the caches; probes with racing small objects."""
         return inspection.doctor(self._backend, self._objects, self._config, self._caches.folder)
 
@@ -471,7 +470,7 @@ class Store:
 
     def _push(
         self, source: Source, dataset: str, options: PushOptions, progress: ProgressCallback
-    ) -> PushResult:
+    ) -> values.PushResult:
         return push(self._objects, self._config, self._caches, source, dataset, options, progress)
 
     def _resolve(self, address: Address) -> tuple[Ref, VersionRecord]:

@@ -20,10 +20,12 @@ from typing import Final
 
 from blake3 import blake3
 
+from chunkstore.archive import in_order
 from chunkstore.census import Census
 from chunkstore.chunk_index import ABSENT, Budget, ChunkIndex
 from chunkstore.chunker import Chunker, slow_chunker
 from chunkstore.compaction import is_due
+from chunkstore.entries import entries_below
 from chunkstore.errors import (
     BackendError,
     ConflictError,
@@ -36,7 +38,7 @@ from chunkstore.events import Notice, ProgressCallback
 from chunkstore.filestate import FileStates, Needed
 from chunkstore.filters import EVERYTHING, PathFilter
 from chunkstore.format.config import SINGLE_WRITER, Config
-from chunkstore.format.manifest import Manifest, PackHint, fit_manifest
+from chunkstore.format.manifest import Entry, Manifest, PackHint, fit_manifest
 from chunkstore.format.ref import Ref, VersionRecord, empty_ref
 from chunkstore.ids import ManifestId
 from chunkstore.ingest import Ingest
@@ -57,6 +59,7 @@ from chunkstore.values import PushResult, PushStats
 log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 5
+_MOVES: Final = 100
 
 _TINY: Final = 64 * KIB
 _TINY_PACKS: Final = 2
@@ -72,6 +75,7 @@ class PushOptions:
     message: str = ""
     tags: Sequence[str] = ()
     expect: str | None = None
+    keep: bool = False
     against: str | None = None
     paths: PathFilter = EVERYTHING
     dry_run: bool = False
@@ -128,14 +132,27 @@ def push(
     chosen = source.chosen(options.paths, objects.backend.url)
     options = dataclasses.replace(options, paths=chosen)
     _warn(config, progress)
-    for _ in range(_ATTEMPTS):
+    if options.keep and source.file is None:
+        raise InvalidInputError("only a single file or a stream is put beside other files")
+    attempts = moves = 0
+    while attempts < _ATTEMPTS:
         attempt = _Push(objects, config, caches, source, dataset, options, progress)
         try:
             result = attempt.run()
+        except _ParentMovedError as moved:
+            moves += 1
+            if moves == _MOVES:
+                raise ConflictError(
+                    f"dataset {dataset!r} was changed by others {moves} times in a row",
+                    hint="run the same command again",
+                ) from None
+            source = source.as_stored(moved.entry)
+            continue
         except MissingObjectError:
             if not attempt.overtaken():
                 raise
             result = None
+        attempts += 1
         if result is not None:
             return result
         if not source.repeatable:
@@ -221,7 +238,11 @@ class _Push:
         """
         size = self._source.size_below(_SMALL, self._options.paths)
         packs = self._parent.packs if self._parent else ()
-        if size is None:
+        few = size is not None and size < _TINY and len(packs) <= _TINY_PACKS
+        if self._options.keep and (self._source.stored is not None or not few):
+            # W1 holds for the files that are kept, and nobody could send what is not found
+            self._complete = self._index.load(self._state, Budget(length=1 << 62))
+        elif size is None:
             self._load_large()
         elif size >= _TINY:
             budget = Budget(size * 8, max(1, size // _LOOKUP_WORTH))
@@ -294,7 +315,11 @@ class _Push:
         chunker, clock = Chunker(self._config.chunker), self._options.clock
         take_over = TakeOver(self._parent, self._index, states)
         slicer = Slicer(chunker, parent, states, take_over, ingest.emit, clock)
-        self._source.slice(slicer, self._options.paths)
+        if not self._source.archive:
+            self._source.slice(slicer, self._options.paths, keep=self._options.keep)
+            return
+        others = self._source.gather(slicer)
+        slicer.place(in_order(ingest.gathered, others))
 
     def _check_failures(self, ingest: Ingest) -> None:
         totals = ingest.totals
@@ -371,6 +396,9 @@ class _Push:
                 return ref  # won before; so many others came after that the nonce is gone
             if self._options.expect is not None:
                 check_expected(ref, self._options.expect)
+            latest = ref.versions[-1] if ref.versions else None
+            if self._options.keep and latest != self._parent_record:
+                raise _ParentMovedError(self._entry_of(manifest))
             record = VersionRecord(
                 ref.next_number,
                 identifier,
@@ -393,6 +421,12 @@ class _Push:
             create=True,
         )
         return next(r for r in reversed(ref.versions) if r.manifest_id == identifier)
+
+    def _entry_of(self, manifest: Manifest) -> Entry:
+        """Return the entry of the single file in a manifest that was stored."""
+        assert self._source.file is not None
+        path = self._source.file.path
+        return next(entry for entry, _ in entries_below(self._reader, manifest, path))
 
     def _tagged(self, ref: Ref, number: int) -> Ref:
         for tag in self._options.tags:
@@ -451,6 +485,14 @@ class _Push:
             left_out=(*totals.failures, *totals.left_out),
             unreadable=totals.failure_count,
         )
+
+
+class _ParentMovedError(Exception):
+    """The version into which a file was put is no longer the latest; the file is stored."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry.path)
+        self.entry = entry
 
 
 class _OvertakenError(Exception):

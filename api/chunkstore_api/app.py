@@ -12,6 +12,8 @@ from chunkstore.store import Store
 from chunkstore_api import names, problems
 from chunkstore_api.context import Authorise, Context, allow_everybody
 from chunkstore_api.gates import Gate
+from chunkstore_api.guard import Guard
+from chunkstore_api.metrics import Counting, Metrics
 from chunkstore_api.settings import Settings
 
 names.register()  # before any route is declared
@@ -27,7 +29,7 @@ def create_app(
         settings: bounds, and where the server listens.
         authorise: raises where a request lacks a right.
     """
-    from chunkstore_api.routes import files
+    from chunkstore_api.routes import archives, artifacts, datasets, files, health, uploads
 
     settings = settings or Settings()
     limits = settings.limits
@@ -42,6 +44,8 @@ def create_app(
             authorise,
         )
         app.state.context = context
+        metrics.watch("downloads", context.downloads)
+        metrics.watch("uploads", context.uploads)
         yield
         context.downloads.close()
         context.uploads.close()
@@ -52,7 +56,16 @@ def create_app(
         description="Versioned datasets over HTTP.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # the page would load scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        responses=problems.DOCUMENTED,
     )
+    metrics = app.state.metrics = Metrics()
     problems.install(app)
-    app.include_router(files.router)
+    app.add_middleware(Guard, loopback=settings.loopback)
+    app.add_middleware(Counting, metrics=metrics)
+    # What has the longest path stands first: a dataset's name may have slashes.
+    for module in (artifacts, files, uploads, archives, datasets, health):
+        app.include_router(module.router)
     return app

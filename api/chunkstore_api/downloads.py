@@ -9,18 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from chunkstore_api.codings import encoded, pays
 from chunkstore_api.gates import Gate
 
 Block: TypeAlias = bytes | memoryview
 
 BLOCK_SIZE: Final = 1024 * 1024
 """About so many bytes are handed to the network at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """The content codings that an answer may have.
+
+    Attributes:
+        codings: those that the client takes, best first.
+        tag: the ETag of the answer without a coding, None where it has none.
+    """
+
+    codings: Sequence[str]
+    tag: str | None = None
 
 
 class Download(Response):
@@ -34,22 +49,27 @@ class Download(Response):
         idle: float,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
+        coded: Coded | None = None,
     ) -> None:
-        """`blocks` is called once there is a place; `idle` is in seconds."""
+        """`blocks` is called once there is a place; `idle` is in seconds.
+
+        Where `coded` is given and the first block shrinks, the body is encoded.
+        """
         super().__init__(status_code=status, headers=headers)
         if not any(name.lower() == "content-length" for name in headers or {}):
             del self.headers["content-length"]
         self._gate = gate
         self._blocks = blocks
         self._idle = idle
+        self._coded = coded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until the client is gone."""
         del scope
         async with self._gate.place():
-            blocks = joined(self._blocks())
-            following = functools.partial(next, blocks, None)
             gone = asyncio.ensure_future(_disconnected(receive))
+            blocks = await self._gate.run(self._begin)
+            following = functools.partial(next, blocks, None)
             try:
                 block = await self._gate.run(following)
                 head = {"status": self.status_code, "headers": self.raw_headers}
@@ -65,9 +85,32 @@ class Download(Response):
                 gone.cancel()
                 await self._gate.run(blocks.close)
 
+    def _begin(self) -> Generator[bytes, None, None]:
+        """Return the blocks of the body, encoded where that pays; sets the headers for it."""
+        blocks = joined(self._blocks())
+        if self._coded is None or not self._coded.codings:
+            return blocks
+        first = next(blocks, b"")
+        blocks = _resumed(first, blocks)
+        if not pays(first):
+            return blocks
+        coding = self._coded.codings[0]
+        for name in ("content-length", "repr-digest"):  # they are of the file as it is
+            if name in self.headers:
+                del self.headers[name]
+        self.headers["Content-Encoding"] = coding
+        if self._coded.tag is not None:
+            self.headers["ETag"] = f'"{self._coded.tag}-{coding}"'
+        return joined(encoded(blocks, coding))
+
     async def _send(self, send: Send, block: bytes) -> None:
         async with asyncio.timeout(self._idle):
             await send({"type": "http.response.body", "body": block, "more_body": True})
+
+
+def _resumed(first: bytes, blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    yield first
+    yield from blocks
 
 
 async def _disconnected(receive: Receive) -> None:

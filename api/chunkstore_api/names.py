@@ -60,6 +60,11 @@ def register() -> None:
     register_url_convertor("version", _VersionConvertor())
 
 
+def url_part(text: str, *, slashes: bool = False) -> str:
+    """Return a name as a part of a URL, or with `slashes` a path as several."""
+    return quote(text, safe="/") if slashes else quote(text.replace("/", "~"), safe="~")
+
+
 def media_type(path: str) -> str:
     """Return the media type that a file's name suggests; a compressed one is its own type."""
     suffix = path[path.rfind(".") :].lower() if "." in path.rsplit("/", 1)[-1] else ""

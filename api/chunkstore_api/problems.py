@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from chunkstore import errors
+from chunkstore_api.schemas import Problem
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,12 @@ STATUS_OF_ERROR: Final[dict[type[errors.ChunkstoreError], int]] = {
     errors.StorageFullError: 507,
     errors.UnavailableError: 503,
 }
+
+DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"model": Problem, "description": "the request cannot be served as it is"},
+    "5XX": {"model": Problem, "description": "the server or its storage failed"},
+}
+"""What OpenAPI says of the answers of every route."""
 
 _RETRY_AFTER: Final = "5"  # seconds
 _CODE_OF_STATUS: Final = {404: "not_found", 405: "method_not_allowed"}

@@ -148,3 +148,20 @@ def test_an_empty_file(served: Served) -> None:
     answer = served.file("x")
     assert (answer.status_code, answer.headers["content-length"]) == (200, "0")
     served.problem(served.file("x", headers={"Range": "bytes=0-"}), 416, "range_not_satisfiable")
+
+
+def test_a_client_that_goes_away_gives_its_place_back(store: Store) -> None:
+    """Who stops in the middle of a download, or takes nothing any more, holds up nobody."""
+    store.push(io.BytesIO(CONTENT * 8), "pets", name="large")
+    store.push(io.BytesIO(b"1"), "pets", name="small", keep=True)
+    with serving(store, downloads=1, idle=1.0) as served:
+        host, port = served.address.removeprefix("http://").split(":")
+        request = f"GET {FILES}/large HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+        with socket.create_connection((host, int(port))) as line:
+            line.sendall(request)
+            line.recv(1000)
+        assert served.file("small").content == b"1"
+        with socket.create_connection((host, int(port))) as line:
+            line.sendall(request)
+            line.recv(1000)
+            assert served.file("small").content == b"1"

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from chunkstore.address import Address
 from chunkstore.stream import FileContent
 from chunkstore_api import conditions
+from chunkstore_api.codings import CODINGS, preferred
 from chunkstore_api.context import Context, Right, Served, allow
-from chunkstore_api.downloads import Download
+from chunkstore_api.downloads import Coded, Download
 from chunkstore_api.names import content_disposition, media_type
 from chunkstore_api.problems import RequestError
 
@@ -37,13 +38,14 @@ def send_file(request: Request, served: Context, where: Address) -> Response:
     """Return the answer that a request for the file at an address gets."""
     content = served.store.file_content(where)
     tag = content.entry.file_hash.hex()
+    tags = {tag, *(f"{tag}-{coding}" for coding in CODINGS)}
     asked = request.headers
     headers = _describe(content, tag)
-    if "if-match" in asked and not conditions.names_tag(asked["if-match"], {tag}):
+    if "if-match" in asked and not conditions.names_tag(asked["if-match"], tags):
         raise RequestError(
             412, "precondition_failed", f"{where} has the ETag {tag}", headers={"ETag": f'"{tag}"'}
         )
-    if conditions.names_tag(asked.get("if-none-match"), {tag}):
+    if conditions.names_tag(asked.get("if-none-match"), tags):
         return Response(status_code=304, headers=headers)
     part = None
     if conditions.range_still_holds(asked.get("if-range"), tag):
@@ -69,6 +71,7 @@ def send_file(request: Request, served: Context, where: Address) -> Response:
         idle=served.settings.limits.idle,
         status=status,
         headers=headers,
+        coded=None if part else Coded(preferred(asked.get("accept-encoding")), tag),
     )
 
 
@@ -83,6 +86,7 @@ def _describe(content: FileContent, tag: str) -> dict[str, str]:
         "Content-Type": media_type(content.entry.path),
         "ETag": f'"{tag}"',
         "Repr-Digest": f"blake3=:{digest}:",
+        "Unencoded-Digest": f"blake3=:{digest}:",
         "Vary": "Accept-Encoding",
         "X-Content-Type-Options": "nosniff",
     }

@@ -1,0 +1,59 @@
+"""The routes of a job platform: what an execution puts out lies in a dataset of its name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from chunkstore.address import Address
+from chunkstore_api.context import Right, Served, allow
+from chunkstore_api.pages import entries_page
+from chunkstore_api.routes.files import send_file
+from chunkstore_api.routes.uploads import ANY_BODY, take_file
+from chunkstore_api.schemas import Entries, Pushed
+
+router = APIRouter(tags=["artifacts"])
+
+OUTPUTS = "outputs"
+ExecId = Annotated[str, Path(description="the execution: a dataset", examples=["job42"])]
+FileName = Annotated[str, Path(description="the path below `outputs/`", examples=["model.bin"])]
+DOWNLOAD = "/artifacts/{exec_id:dataset}/download/{filename:path}"
+
+
+@router.head(DOWNLOAD, dependencies=[Depends(allow(Right.READ))], operation_id="head_artifact")
+@router.get(DOWNLOAD, dependencies=[Depends(allow(Right.READ))], operation_id="get_artifact")
+def get_artifact(request: Request, served: Served, exec_id: ExecId, filename: FileName) -> Response:
+    """Send an output of an execution: the file `outputs/{filename}` of its dataset."""
+    return send_file(request, served, Address(exec_id, "latest", f"{OUTPUTS}/{filename}"))
+
+
+@router.put(
+    "/artifacts/{exec_id:dataset}/upload/{filename:path}",
+    dependencies=[Depends(allow(Right.WRITE))],
+    operation_id="put_artifact",
+    status_code=201,
+    response_model=Pushed,
+    responses={200: {"model": Pushed, "description": "it was there already"}},
+    openapi_extra=ANY_BODY,
+)
+async def put_artifact(
+    request: Request, served: Served, exec_id: ExecId, filename: FileName
+) -> Response:
+    """Take an output of an execution in, beside its others."""
+    return await take_file(request, served, exec_id, f"{OUTPUTS}/{filename}")
+
+
+@router.get(
+    "/artifacts/{exec_id:dataset}",
+    dependencies=[Depends(allow(Right.READ))],
+    operation_id="list_artifacts",
+)
+def list_artifacts(
+    served: Served,
+    exec_id: ExecId,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    after: str = "",
+) -> Entries:
+    """List the outputs of an execution."""
+    return entries_page(served.store, Address(exec_id, "latest", OUTPUTS), limit, after)

@@ -1,0 +1,160 @@
+"""Datasets, versions and tags: what there is, what differs, what it takes; naming and dropping."""
+
+from __future__ import annotations
+
+import bisect
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from chunkstore.address import Address
+from chunkstore.errors import NotFoundError
+from chunkstore_api.context import Right, Served, allow
+from chunkstore_api.pages import changes_page, entries_page
+from chunkstore_api.routes.files import Name, VersionName
+from chunkstore_api.schemas import (
+    Changes,
+    DatasetSizes,
+    Dropped,
+    Entries,
+    Names,
+    StoreSizes,
+    TagBody,
+    VersionDocument,
+    Versions,
+    VersionSizes,
+    dataset_sizes,
+    store_sizes,
+    version_document,
+    version_sizes,
+)
+
+router = APIRouter(tags=["datasets"])
+
+READ, ADMIN = [Depends(allow(Right.READ))], [Depends(allow(Right.ADMIN))]
+WRITE = [Depends(allow(Right.WRITE))]
+DATASET = "/v1/datasets/{name:dataset}"
+VERSION = DATASET + "/versions/{version:version}"
+Limit = Annotated[int, Query(ge=1, le=1000, description="the most that one page has")]
+TagName = Annotated[str, Path(description="`~` for each slash", examples=["prod"])]
+BeforeName = Annotated[str, Path(description="number, tag, `latest`, `~N`", examples=["1"])]
+
+
+# The longer a path, the earlier it stands: a dataset's name may have slashes and takes the rest.
+
+
+@router.get(VERSION + "/stat", dependencies=READ)
+def stat_version(served: Served, name: Name, version: VersionName) -> VersionSizes:
+    """Give the sizes of a version; goes through its files and loads the whole index."""
+    return version_sizes(served.store.version_stat(Address(name, version)))
+
+
+@router.get(VERSION + "/entries", dependencies=READ)
+def list_entries(
+    served: Served,
+    name: Name,
+    version: VersionName,
+    path: Annotated[str, Query(description="only what is at and below this path")] = "",
+    after: Annotated[str, Query(description="the last path of the page before")] = "",
+    limit: Limit = 1000,
+) -> Entries:
+    """List files, links and empty folders of a version, by path."""
+    return entries_page(served.store, Address(name, version, path.strip("/")), limit, after)
+
+
+@router.get(VERSION + "/diff/{before:version}", dependencies=READ)
+def diff(
+    served: Served,
+    name: Name,
+    version: VersionName,
+    before: BeforeName,
+    after: Annotated[str, Query(description="the last path of the page before")] = "",
+    limit: Limit = 1000,
+) -> Changes:
+    """List what differs from another version of the dataset, by path."""
+    return changes_page(served.store, Address(name, before), Address(name, version), limit, after)
+
+
+@router.get(VERSION, dependencies=READ)
+def get_version(served: Served, name: Name, version: VersionName) -> VersionDocument:
+    """Describe a version."""
+    return version_document(served.store.version(Address(name, version)))
+
+
+@router.delete(VERSION, dependencies=ADMIN)
+def drop_version(served: Served, name: Name, version: VersionName) -> Dropped:
+    """Drop a version and its tags; what it alone used is reclaimed by a collection."""
+    number = served.store.version(Address(name, version)).number
+    dropped = served.store.remove(name, [number])
+    return Dropped(dataset=name, dropped=[each.number for each in dropped])
+
+
+@router.get(DATASET + "/stat", dependencies=READ)
+def stat_dataset(served: Served, name: Name) -> DatasetSizes:
+    """Give the sizes of a dataset; goes through all its versions."""
+    return dataset_sizes(served.store.dataset_stat(Address(name)))
+
+
+@router.get(DATASET + "/tags", dependencies=READ)
+def list_tags(served: Served, name: Name) -> dict[str, int]:
+    """Give the version that each tag names, `latest` among them."""
+    found = served.store.dataset(name)
+    return {tag: version.number for version in found.versions for tag in version.tags}
+
+
+@router.put(DATASET + "/tags/{tag:version}", dependencies=WRITE)
+def set_tag(served: Served, name: Name, tag: TagName, body: TagBody) -> VersionDocument:
+    """Have a tag name a version, wherever it was before."""
+    return version_document(served.store.tag(Address(name, body.version), tag))
+
+
+@router.delete(DATASET + "/tags/{tag:version}", dependencies=WRITE, status_code=204)
+def delete_tag(served: Served, name: Name, tag: TagName) -> None:
+    """Take a tag away; the version stays."""
+    served.store.untag(name, tag)
+
+
+@router.get(DATASET + "/versions", dependencies=READ)
+def list_versions(
+    served: Served,
+    name: Name,
+    before: Annotated[int | None, Query(description="the last number of the page before")] = None,
+    limit: Limit = 100,
+) -> Versions:
+    """List the versions of a dataset, the newest first."""
+    found = list(reversed(served.store.dataset(name).versions))
+    if before is not None:
+        found = [version for version in found if version.number < before]
+    return Versions(
+        dataset=name,
+        versions=[version_document(version) for version in found[:limit]],
+        next=found[limit - 1].number if len(found) > limit else None,
+    )
+
+
+@router.get(DATASET, dependencies=READ)
+def get_dataset(served: Served, name: Name) -> VersionDocument:
+    """Describe the newest version of a dataset."""
+    latest = served.store.dataset(name).latest
+    if latest is None:
+        raise NotFoundError(f"dataset {name!r} has no versions")
+    return version_document(latest)
+
+
+@router.get("/v1/stat", dependencies=READ)
+def stat(served: Served) -> StoreSizes:
+    """Give the sizes of the whole store; loads the whole index."""
+    return store_sizes(served.store.stat())
+
+
+@router.get("/v1/datasets", dependencies=READ)
+def list_datasets(
+    served: Served,
+    prefix: Annotated[str, Query(description="only names that begin so")] = "",
+    after: Annotated[str, Query(description="the last name of the page before")] = "",
+    limit: Limit = 1000,
+) -> Names:
+    """List the names of datasets."""
+    names = served.store.datasets(prefix)
+    names = names[bisect.bisect_right(names, after) if after else 0 :]
+    return Names(datasets=names[:limit], next=names[limit - 1] if len(names) > limit else None)
