@@ -102,14 +102,15 @@ class _Gunzip:
 class _Unzstd:
     """The bytes of one or more zstd frames.
 
-    The decoder takes a frame that is cut off for one that has ended. So a last frame of random
-    bytes is put behind the body: they come out at the very end only if the one before was whole.
+    The decoder takes a frame that is cut off for one that has ended. So a last frame, of a random
+    word again and again, is put behind the body: that comes out at the very end only if the frame
+    before was whole. It is much longer than its frame, so a copy of that does not pass for it.
     It is given together with the last bytes before it, as libzstd takes a whole frame that stands
     alone for the rest of one of which it has seen just the first five bytes.
     """
 
     def __init__(self, body: Readable) -> None:
-        self._mark = secrets.token_bytes(16)
+        self._mark = secrets.token_bytes(8) * 128
         self._end = zstandard.ZstdCompressor().compress(self._mark)
         self._body = body
         self._last: bytes | None = None
