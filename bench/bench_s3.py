@@ -5,9 +5,15 @@
 A round is: push into a new store, PUT of that store's packs, pull, GET of the packs, one after the
 other through one proxy, in processes of their own. Plain requests are made by the `minio` SDK from
 memory and to nowhere, on as many connections as push and pull have, so they cost no more than S3
-does. Prints the medians; CPU of the server and of the client apart, because on one machine they
-share the cores. `near` is the server itself, `far` waits 20 ms at each request; `gigabit` and
-`far-gigabit` carry 125 MB/s each way, so that the line is the limit and not the cores.
+does; the start of their process does not count, that of push and pull does. Prints the medians; CPU
+of the server and of the client apart, because on one machine they share the cores.
+
+What a pull has to do besides is much where client and server share the cores. So for random data
+the same work is timed as well: `GET+` hashes what it gets, by chunks and as a whole, and writes it
+to files. No store, no order, nothing in common: what each thread does is its own.
+
+`near` is the server itself, `far` waits 20 ms at each request; `gigabit` and `far-gigabit` carry
+125 MB/s each way, so that the line is the limit and not the cores.
 """
 
 from __future__ import annotations
@@ -27,9 +33,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import urllib3
+from blake3 import blake3
 from minio import Minio
 
 from bench.delay_proxy import Delayed, delayed
@@ -49,6 +56,7 @@ COMMAND: Final = Path(sys.executable).with_name("chunkstore")
 NOT_PASSED_ON: Final = ("CHUNKSTORE_", "AWS_", "PYTHONDONTWRITEBYTECODE")
 PUTS: Final = 2
 GETS: Final = 4
+CHUNK: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +109,11 @@ MAKERS: Final[dict[str, Callable[[Path, int], None]]] = {
 class Bench:
     """One server behind one line, and a tree to push."""
 
-    def __init__(self, server: servers.Server, line: Delayed, tree: Path, folder: Path) -> None:
-        """Keep copies and caches in `folder`."""
+    def __init__(
+        self, server: servers.Server, line: Delayed, tree: Path, folder: Path, *, bare: bool
+    ) -> None:
+        """Keep copies and caches in `folder`; `bare` times the bare work too."""
+        self._bare = bare
         self._server = server
         self._line = line
         self._tree = tree
@@ -137,9 +148,11 @@ class Bench:
             )
             runs = [self._run("push", [*chunkstore, "push", str(self._tree), "data"])]
             self._download(number, packs)
-            runs.append(self._plain("PUT", [*plain, "put"]))
+            runs.append(self._plain("PUT", [*plain, "PUT"]))
             runs.append(self._run("pull", [*chunkstore, "pull", "data", str(out)]))
-            runs.append(self._plain("GET", [*plain, "get"]))
+            runs.append(self._plain("GET", [*plain, "GET"]))
+            if self._bare:
+                runs.append(self._plain("GET+", [*plain, "GET+"]))
         finally:
             shutil.rmtree(out, ignore_errors=True)
             shutil.rmtree(packs, ignore_errors=True)
@@ -180,7 +193,10 @@ class Bench:
         os.sync()
         counts, cpu = self._line.counts(), self._server_cpu()
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-        seconds, client = json.loads(done.stdout)
+        try:
+            seconds, client = json.loads(done.stdout)
+        except json.JSONDecodeError as error:
+            raise RuntimeError(f"{what} printed {done.stdout!r}") from error
         passed = self._line.counts().since(counts)
         return Run(
             what,
@@ -215,6 +231,7 @@ def plain(endpoint: str, folder: Path, method: str) -> None:
     """Put the files of `folder`, or get the objects of those names; print seconds and CPU."""
     client = client_of(endpoint)
     objects = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    out = Path(tempfile.mkdtemp(dir=folder.parent))
 
     def put(name: str) -> None:
         data = objects[name]
@@ -223,33 +240,48 @@ def plain(endpoint: str, folder: Path, method: str) -> None:
 
     def get(name: str) -> None:
         response = client.get_object(BUCKET, f"plain/{name}")
-        while response.read(BLOCK):
-            pass
+        if method == "GET+":
+            _written(response, out / name)
+        else:
+            while response.read(BLOCK):
+                pass
         response.release_conn()
 
     def cpu() -> float:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return usage.ru_utime + usage.ru_stime
 
-    work, connections = (put, PUTS) if method == "put" else (get, GETS)
+    run, connections = (put, PUTS) if method == "PUT" else (get, GETS)
     before, started = cpu(), time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(connections) as pool:
-        for _ in pool.map(work, objects):
+        for _ in pool.map(run, objects):
             pass
     print(json.dumps([time.monotonic() - started, cpu() - before]))
+    shutil.rmtree(out)
+
+
+def _written(response: Any, path: Path) -> None:
+    """Do to an answer what a pull does to bytes that were stored raw."""
+    whole = blake3()
+    with open(path, "wb", buffering=0) as file:
+        while block := response.read(BLOCK):
+            for at in range(0, len(block), CHUNK):
+                blake3(memoryview(block)[at : at + CHUNK]).digest()
+            whole.update(block)
+            file.write(block)
 
 
 def report(where: str, runs: list[Run]) -> None:
     """Print a row a kind of run, and how the speeds compare."""
     speeds: dict[str, float] = {}
-    for what in ("push", "PUT", "pull", "GET"):
+    for what in dict.fromkeys(run.what for run in runs):
         own = [run for run in runs if run.what == what]
         seconds = statistics.median(run.seconds for run in own)
         stored = statistics.median(run.stored for run in own) / 1e6
         client = statistics.median(run.client for run in own)
         server = statistics.median(run.server for run in own)
         speeds[what] = stored / seconds
-        beside = {"PUT": "push", "GET": "pull"}.get(what)
+        beside = {"PUT": "push", "GET": "pull"}.get(what.rstrip("+"))
         ratio = f"  {beside} has {speeds[beside] / speeds[what]:4.0%} of it" if beside else ""
         times = " ".join(f"{run.seconds:5.2f}" for run in own)
         print(
@@ -283,7 +315,7 @@ def main() -> int:
                     server.make_bucket(BUCKET)
                     for line in chosen.line:
                         with delayed(server.port, *LINES[line]) as proxy:
-                            bench = Bench(server, proxy, tree, Path(name))
+                            bench = Bench(server, proxy, tree, Path(name), bare=content == "random")
                             runs = [run for n in range(chosen.rounds) for run in bench.round(n)]
                         report(f"{content} on {place}, {line}", runs)
     return 0
