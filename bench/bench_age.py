@@ -1,11 +1,12 @@
 """How much does a pull of the newest version read after many versions, against a fresh store?
 
     python -m bench.bench_age [--size 64] [--versions 50] [--kinds edits rows ...] [--json FILE]
+        [--without]
 
 Each kind of data is pushed version by version into one store. Now and then the newest version is
 pulled by a machine without caches, compared byte for byte, and pushed into a fresh store that is
 pulled in the same way. Bytes and requests are counted between the library and the storage, which is
-in memory. Everything is seeded.
+in memory. With `--without` nothing is stored again that lies scattered. Everything is seeded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.bench_requests import Cost, cost_of
-from chunkstore import Store
+from chunkstore import Store, fragmentation
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.format.config import Config
 from chunkstore.objects import Objects
@@ -231,7 +232,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", nargs="*", choices=[*KINDS], default=[*KINDS])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--without", action="store_true", help="store nothing again")
     chosen = parser.parse_args()
+    if chosen.without:
+        vars(fragmentation)["MOST_READ"] = float("inf")
     readings: list[Reading] = []
     for kind in chosen.kinds:
         found = age(kind, chosen.size * 1_000_000, chosen.seed, chosen.versions, chosen.every)

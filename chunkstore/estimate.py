@@ -22,6 +22,12 @@ _AHEAD: Final = 4
 CHUNK_OVERHEAD: Final = 37 + 44
 """Bytes of a chunk in the directory of its pack and in the index, docs/design/format.md."""
 
+PAGE_OVERHEAD: Final = 64
+"""Bytes of a page's name in the root."""
+
+PACK_OVERHEAD: Final = 512
+"""Bytes of a first pack, its segment and a manifest, but for what they list."""
+
 
 class FrameEstimate:
     """Estimates what chunks of one class take up. Its methods are called by one thread."""
@@ -33,6 +39,7 @@ class FrameEstimate:
         self._raw: Counter[str] = Counter()
         self._sampled: Counter[str] = Counter()
         self._stored: defaultdict[str, float] = defaultdict(float)
+        self._again: defaultdict[str, float] = defaultdict(float)
         self._running: deque[tuple[Future[int], Counter[str], int]] = deque()
         self._pieces: list[bytes] = []
         self._shares: Counter[str] = Counter()
@@ -53,6 +60,11 @@ class FrameEstimate:
         if self._size >= self._frame_size or self._chunks_of_frame >= FRAME_CHUNKS:
             self._close_frame()
 
+    def add_again(self, stored: float, kind: str) -> None:
+        """Take a chunk that is in the store, in about so many bytes, and will be once more."""
+        self._again[kind] += stored
+        self.chunks += 1
+
     def finish(self) -> dict[str, int]:
         """Return about how many stored bytes the chunks of each kind take up."""
         self._close_frame()
@@ -60,11 +72,14 @@ class FrameEstimate:
             self._settle()
         size, stored = self._sampled.total(), sum(self._stored.values())
         overall = stored / size if size else 1.0
-        return {
-            kind: round(raw * (self._stored[kind] / sampled if sampled else overall))
+        found = {
+            kind: raw * (self._stored[kind] / sampled if sampled else overall)
             for kind, raw in self._raw.items()
             for sampled in [self._sampled[kind]]
         }
+        for kind, again in self._again.items():
+            found[kind] = found.get(kind, 0.0) + again
+        return {kind: round(size) for kind, size in found.items()}
 
     def _close_frame(self) -> None:
         if self._pieces:

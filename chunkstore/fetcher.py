@@ -60,7 +60,7 @@ _HANDED: Final = 4
 _AHEAD: Final = 8
 """Directories of packs that are fetched side by side."""
 
-_MOST_HANDLES: Final = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+_MOST_HANDLES: Final = min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 """Descriptors that all batches under way may need; the rest is for other folders and sockets."""
 
 Place: TypeAlias = tuple[RestoredFile | SmallFile, int, int]

@@ -9,33 +9,34 @@ memory does not grow with the data. Neighbours: `writer` decides what is pushed 
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from chunkstore.chunk_index import ABSENT, ChunkIndex
-from chunkstore.estimate import CHUNK_OVERHEAD, FrameEstimate
+from chunkstore.estimate import CHUNK_OVERHEAD, PACK_OVERHEAD, PAGE_OVERHEAD, FrameEstimate
 from chunkstore.events import Action, Item, Notice, Progress, ProgressCallback
 from chunkstore.filestate import FileStates, Needed
 from chunkstore.format.blob import BlobBuilder
 from chunkstore.format.config import Config
-from chunkstore.format.manifest import Entry, EntryKind, PackHint, PageRef
+from chunkstore.format.manifest import Entry, EntryKind, PackHint
 from chunkstore.format.pack import PackClass
 from chunkstore.frames import FrameRooms
-from chunkstore.ids import ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
+from chunkstore.hints import Root, needed_by, page_refs
+from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, FileHash, chunk_id, chunk_ids
 from chunkstore.kinds import kind_of
-from chunkstore.ledger import Ledger
+from chunkstore.ledger import Ledger, Totals
 from chunkstore.limits import MAX_PACK_CHUNKS
 from chunkstore.objects import Objects
 from chunkstore.packer import Packer
 from chunkstore.pager import Page, Pager
 from chunkstore.profile import OFF, Clock
 from chunkstore.slicer import Batch, Gone, Piece, Ready, SourceFile, Step, Taken
+from chunkstore.stretch import Stretches, read_chunks
 from chunkstore.values import PushedKind
 from chunkstore.walk import FileState, LeftOut
 
@@ -53,22 +54,6 @@ _PACKS_AHEAD: Final = 2
 _UPLOADERS: Final = 2
 _PROGRESS_SECONDS: Final = 0.1
 _MOST_FAILURES: Final = 500
-_PAGE_OVERHEAD: Final = 64  # bytes of a page's name in the root
-_PACK_OVERHEAD: Final = 512  # of a first pack, its segment and a manifest, but for what they list
-
-
-@dataclass(slots=True)
-class Totals:
-    """What a push has counted so far; sizes in bytes."""
-
-    read_bytes: int = 0
-    new_files: int = 0
-    new_bytes: int = 0
-    sent_bytes: int = 0
-    done_files: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    failure_count: int = 0
-    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -96,17 +81,13 @@ class Ingest:
         estimate: bool = False,
         clock: Clock = OFF,
     ) -> None:
-        """`whole` gives (files, bytes) of the source as soon as they are known.
-
-        With `estimate` a dry run finds out about what the new chunks would take up.
-        """
+        """`whole` gives (files, bytes) of the source as soon as known; see `estimated_bytes`."""
         self.totals = Totals()
         self.index = index
         self._states = states
         self._progress = progress
         self._whole = whole
         self._dry_run = dry_run
-        self._objects = objects
         workers = self._worker_count = max(2, os.cpu_count() or 2)
         self._workers = ThreadPoolExecutor(workers, "chunkstore-work")
         self._uploaders = ThreadPoolExecutor(_UPLOADERS, "chunkstore-upload")
@@ -122,7 +103,6 @@ class Ingest:
             pack_class: FrameEstimate(config, level, self._workers)
             for pack_class in (PackClass if estimate else ())
         }
-
         rooms = FrameRooms(config)
 
         def packer(pack_class: PackClass) -> Packer:
@@ -140,14 +120,15 @@ class Ingest:
                 clock=clock,
             )
 
-        self._packers = {PackClass.DATA: packer(PackClass.DATA)}
-        self._packers[PackClass.METADATA] = packer(PackClass.METADATA)
+        self._packers = {pack_class: packer(pack_class) for pack_class in PackClass}
         self._pager = Pager(functools.partial(self._put, ChunkKind.PAGE), self._end_page)
         self._durable = False
         self._pending: dict[ChunkId, int] = {}  # new chunks that are not yet in the index: place
         self._by_place: dict[int, list[ChunkId]] = {}
+        read = None if dry_run else functools.partial(read_chunks, objects, index)
+        self._stretches = Stretches(index, read, self._put_again, self._pending.get)
         self._file: _OpenFile | None = None
-        self.gathered: list[tuple[Entry, frozenset[int]]] = []
+        self._gathered: list[tuple[Entry, set[int]]] = []
         self._unindexed_bytes = self._unindexed_chunks = 0
         self._indexed_at = time.monotonic()
         self._told_at = 0.0
@@ -175,12 +156,18 @@ class Ingest:
             self._clock.timed("walk", produce)()
         except _TakingError as error:
             raise error.reason from None
+        self._stretches.close()
         self._pager.finish()
 
     @property
     def pager(self) -> Pager:
         """The pages of the new version."""
         return self._pager
+
+    def gathered(self) -> list[tuple[Entry, frozenset[int]]]:
+        """Return the entries that came in no order, with the places of their chunks."""
+        self._stretches.close()
+        return [(entry, frozenset(places)) for entry, places in self._gathered]
 
     @property
     def stored_bytes(self) -> int:
@@ -203,8 +190,8 @@ class Ingest:
             return 0
         stored = sum(sum(each.finish().values()) for each in self._estimates.values())
         chunks = sum(each.chunks for each in self._estimates.values())
-        root = sum(len(page.data or b"") + _PAGE_OVERHEAD for page in self._pager.pages)
-        return stored + chunks * CHUNK_OVERHEAD + root + (_PACK_OVERHEAD if chunks else 0)
+        root = sum(len(page.data or b"") + PAGE_OVERHEAD for page in self._pager.pages)
+        return stored + chunks * CHUNK_OVERHEAD + root + (PACK_OVERHEAD if chunks else 0)
 
     @property
     def untouched(self) -> bool:
@@ -227,37 +214,20 @@ class Ingest:
         if durable:
             self.index_bytes += self._publish(durable)
 
-    def page_refs(self) -> tuple[tuple[PackHint, ...], tuple[PageRef, ...]]:
+    def page_refs(self, before: Sequence[PackHint]) -> Root:
         """Return the pack table and the pages of the root; call it after `finish`.
 
-        Packs that hold pages come first, then the others as the entries need them, so that who
-        reads one file can tell from its place in the page about where in the table its packs are.
+        `before` is the parent version's table.
         """
-        placed = self._pager.pages
-        holders = [self._pack_at(page.place) for page in placed if page.place is not None]
-        needed = [[self._pack_at(place) for place in page.places] for page in placed]
-        hints = list(dict.fromkeys([*holders, *itertools.chain.from_iterable(needed)]))
-        numbers = {hint: number for number, hint in enumerate(hints)}
-        pages: list[PageRef] = []
-        for page, packs in zip(placed, needed, strict=True):
-            own = [] if page.place is None else [self._pack_at(page.place)]
-            where = tuple(sorted({numbers[hint] for hint in [*own, *packs]}))
-            pages.append(PageRef(page.page_id, page.first_path, page.entries, where, page.data))
-        return tuple(hints), tuple(pages)
+        stored_again = self.totals.again_bytes > 0
+        return page_refs(self._pager.pages, self._pack_at, before, newest_first=stored_again)
 
     def needed(self) -> list[Needed | None]:
         """Return of each page in which packs it and what it needs lie, as far as that is settled.
 
         Call it after `finish`, if there is something to finish, and before the index is reloaded.
         """
-        return [self._needed_by(page) for page in self._pager.pages]
-
-    def _needed_by(self, page: Page) -> Needed | None:
-        places = list(page.places) if page.place is None else [page.place, *page.places]
-        if not self._durable and min(places, default=0) < 0:
-            return None  # what is new was not stored
-        own = None if page.place is None else self._pack_at(page.place).pack_id
-        return Needed(own, tuple(self._pack_at(place).pack_id for place in page.places))
+        return [needed_by(p, self._pack_at, durable=self._durable) for p in self._pager.pages]
 
     # places: a pack's number in the index, or below zero a ticket of one of the two packers
 
@@ -280,6 +250,11 @@ class Ingest:
                 return found
         else:
             self.totals.new_bytes += len(data)
+        return self._pack(kind, identifier, data, label)
+
+    def _pack(
+        self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview, label: str
+    ) -> int:
         pack_class = PackClass.DATA if kind == ChunkKind.DATA else PackClass.METADATA
         if self._dry_run:
             if self._estimates:
@@ -290,6 +265,18 @@ class Ingest:
         self._pending[identifier] = place
         self._by_place.setdefault(place, []).append(identifier)
         return place
+
+    def _put_again(
+        self, identifier: ChunkId, label: str, data: bytes | None, size: int, stored: float
+    ) -> int:
+        """Pack a chunk that the store has once more; in a dry run only count it."""
+        self.totals.again_bytes += size
+        self._ledger.add_chunks(label, 0)
+        if data is not None:
+            return self._pack(ChunkKind.DATA, identifier, data, label)
+        if self._estimates:
+            self._estimates[PackClass.DATA].add_again(stored, label)
+        return ABSENT - 1
 
     def _put_list(self, data: bytes) -> ChunkId:
         assert self._file is not None
@@ -307,6 +294,8 @@ class Ingest:
                 self._take_piece(step, batch, ids, places)
             else:
                 self._take_step(step)
+        if self._stretches.full:
+            self._stretches.close()
 
     def _hash_batch(self, batch: Batch) -> list[ChunkId]:
         """Hash chunks and files, side by side where the workers have not enough to do."""
@@ -334,8 +323,11 @@ class Ingest:
             self._ledger.add_chunks(file.kind, new_bytes)
         sizes = [len(chunk) for chunk in batch.chunks[start:end]]
         file.blob.add(ids[start:end], sizes)
-        file.places.update(places[start:end])
-        self.totals.read_bytes += sum(sizes)
+        size = sum(sizes)
+        self._stretches.chunks(
+            ids[start:end], places[start:end], file.places, file.kind, size, new_bytes
+        )
+        self.totals.read_bytes += size
         if piece.last:
             self._end_file(piece.file, file, batch.chunks[end - 1] if end > start else b"")
             self._file = None
@@ -350,7 +342,7 @@ class Ingest:
             blob=content.blob.finish(),
         )
         if file.apart:
-            self.gathered.append((entry, frozenset(content.places)))
+            self._gathered.append((entry, content.places))
             return
         self._add(entry, file.before, content.places, file.state)
         before = file.before
@@ -367,7 +359,7 @@ class Ingest:
             changed = step.before is None or not step.entry.same_content(step.before)
             if changed and step.entry.kind == EntryKind.FILE:
                 self._ledger.add_file(self._ledger.label(kind_of(step.entry.path)), step.entry.size)
-            self._add(step.entry, step.before, step.packs, step.state)
+            self._known(step)
         elif isinstance(step, Taken):
             self._take_page(step)
         elif isinstance(step, Gone):
@@ -375,17 +367,35 @@ class Ingest:
         elif isinstance(step, LeftOut):
             self._leave_out(step)
 
+    def _known(self, step: Ready) -> None:
+        entry, places = step.entry, set(step.packs)
+        if entry.kind == EntryKind.FILE:
+            ids = b"" if entry.blob.depth else entry.blob.ids
+            label = self._ledger.label(kind_of(entry.path))
+            self._stretches.known(lambda: [(ids, label)], len(ids), places, entry.size)
+        self._add(entry, step.before, places, step.state)
+
     def _take_page(self, step: Taken) -> None:
+        known, places = step.page.known, set(step.page.packs)
+        self._stretches.known(
+            lambda: step.chunks(self._ledger.label), known.entries * ID_SIZE, places, known.size
+        )
+        self._stretches.then(lambda: self._add_page(step, places), known.entries)
+        self.totals.done_files += known.entries
+        self.totals.read_bytes += known.size
+
+    def _add_page(self, step: Taken, places: set[int]) -> None:
+        page, known = step.page, step.page.known
+        moved = places != set(page.packs)
         if not self._pager.between_pages:  # an edit before it has moved where pages end
             for ready in step.entries():
-                self._take_step(ready)
+                self._add_to_page(ready.entry, places if moved else ready.packs, ready.state)
             return
-        page, known = step.page, step.page.known
         taken = Page(
             known.page_id,
             known.first_path,
             known.entries,
-            dict.fromkeys(page.packs),
+            dict.fromkeys(sorted(places, reverse=True) if moved else page.packs),
             page.ref.inline,
             known.size,
             known.length,
@@ -395,15 +405,9 @@ class Ingest:
         )
         self._states.keep_page(known)
         self._pager.add_page(taken, page.paths[-1])
-        self.totals.done_files += known.entries
-        self.totals.read_bytes += known.size
 
     def _add(
-        self,
-        entry: Entry,
-        before: Entry | None,
-        places: set[int] | frozenset[int],
-        state: FileState | None,
+        self, entry: Entry, before: Entry | None, places: set[int], state: FileState | None
     ) -> None:
         if before is not None and (entry is before or entry.same_content(before)):
             entry = before  # its mtime too: a fresh check-out or `touch` makes no new pages
@@ -412,6 +416,11 @@ class Ingest:
             action: Action = "added" if before is None else "modified"
             self._progress(Item(action=action, path=entry.path, size=entry.size))
         self.totals.done_files += 1
+        self._stretches.then(lambda: self._add_to_page(entry, places, state), 1)
+
+    def _add_to_page(
+        self, entry: Entry, places: set[int] | frozenset[int], state: FileState | None
+    ) -> None:
         self._states.keep(entry, state)
         self._pager.add(entry, places)
 

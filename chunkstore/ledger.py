@@ -38,6 +38,21 @@ _PAGE: Final = "docs/howto/deduplicate-well.md"
 
 
 @dataclass(slots=True)
+class Totals:
+    """What a push has counted so far; sizes in bytes."""
+
+    read_bytes: int = 0
+    new_files: int = 0
+    new_bytes: int = 0
+    again_bytes: int = 0
+    sent_bytes: int = 0
+    done_files: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    failure_count: int = 0
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Kind:
     files: int = 0
     size: int = 0

@@ -26,6 +26,7 @@ from chunkstore.errors import FilesystemError, MissingObjectError
 from chunkstore.filestate import FileStates
 from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.ids import NO_HASH, FileHash
+from chunkstore.kinds import kind_of
 from chunkstore.limits import MAX_CHUNK_SIZE
 from chunkstore.parent import ParentVersion
 from chunkstore.profile import OFF, Clock
@@ -115,6 +116,16 @@ class Taken:
     page: SamePage
     entries: Callable[[], Iterator[Ready]]
     fetch: Callable[[], bytes]
+
+    def chunks(self, label: Callable[[str], str]) -> list[tuple[bytes, str]]:
+        """Return joined ids of each file and what `label` says of its kind.
+
+        Nothing where a file has lists: to read them costs more than is known by them.
+        """
+        entries = [ready.entry for ready in self.entries()]
+        if any(entry.blob.depth for entry in entries):
+            return []
+        return [(entry.blob.ids, label(kind_of(entry.path))) for entry in entries]
 
 
 @dataclass(slots=True)

@@ -92,6 +92,8 @@ class PushStats:
         size: bytes of its files.
         new_files: entries that are new or changed against the version before.
         new_bytes: raw bytes of chunks that the store lacked.
+        again_bytes: raw bytes of chunks that lay scattered in the store and were stored again, so
+            that a pull reads less.
         stored_bytes: what the store grew by; in a dry run about that, 0 of a status.
         sent_bytes: what left this process for the backend.
         seconds: how long it took.
@@ -103,6 +105,7 @@ class PushStats:
     size: int
     new_files: int
     new_bytes: int
+    again_bytes: int
     stored_bytes: int
     sent_bytes: int
     seconds: float

@@ -319,7 +319,7 @@ class _Push:
             self._source.slice(slicer, self._options.paths, keep=self._options.keep)
             return
         others = self._source.gather(slicer)
-        slicer.place(in_order(ingest.gathered, others))
+        slicer.place(in_order(ingest.gathered(), others))
 
     def _check_failures(self, ingest: Ingest) -> None:
         totals = ingest.totals
@@ -372,7 +372,7 @@ class _Push:
         return self._result(ingest, record, 0, unchanged=True)
 
     def _manifest(self, ingest: Ingest) -> Manifest:
-        packs, pages = ingest.page_refs()
+        packs, pages = ingest.page_refs(self._parent.packs if self._parent else ())
         return fit_manifest(
             Manifest(
                 dataset=self._dataset,
@@ -477,6 +477,7 @@ class _Push:
                 size=ingest.pager.size,
                 new_files=totals.new_files,
                 new_bytes=totals.new_bytes,
+                again_bytes=totals.again_bytes,
                 stored_bytes=ingest.stored_bytes + more_bytes,
                 sent_bytes=totals.sent_bytes + grown,
                 seconds=time.monotonic() - self._started,

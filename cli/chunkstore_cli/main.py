@@ -12,13 +12,17 @@ import sys
 
 TYPE_CHECKING = False  # `typing` takes milliseconds too
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Final, NoReturn
+
+_DESCRIPTORS: Final = 8192
+"""A pull of files of several chunks fetches as many at a time as it may have open, up to this."""
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until `catch_signals`: nothing has begun
     _fill_closed_streams()
+    _allow_descriptors()
     # Its threads would spin for 0.1 s of CPU when numpy is imported, which only looks numbers up.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import io
@@ -45,3 +49,13 @@ def _fill_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _allow_descriptors() -> None:
+    """Raise the soft limit on open files, often 1,024, as far as is of use and allowed."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -8,7 +8,7 @@ from tests.cli.conftest import Place
 
 SUMMARY = {
     "type", "dataset", "version", "manifest", "unchanged", "files", "size", "new_files",
-    "new_bytes", "stored_bytes", "sent_bytes", "unreadable",
+    "new_bytes", "again_bytes", "stored_bytes", "sent_bytes", "unreadable",
     "kinds",
     "seconds",
 }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import pytest
 from blake3 import blake3
 
-from chunkstore import ChunkerSpec, Store, writer
+from chunkstore import ChunkerSpec, Store, fragmentation, stretch, writer
 from chunkstore.backends.base import Backend
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.chunk_index import ABSENT, ChunkIndex
@@ -51,8 +51,14 @@ World: TypeAlias = dict[str, Line]
 
 
 def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pushes of 20 KB load the whole index, as those of 4 MiB do, so that they may merge it."""
+    """Let pushes of 20 KB do what those of 4 MiB do.
+
+    They load the whole index, so that they may merge it, and store again what lies scattered, here
+    at the least sign of it.
+    """
     monkeypatch.setattr(writer, "_SMALL", 20_000)
+    monkeypatch.setattr(stretch, "LEAST_SIZE", 1)
+    monkeypatch.setattr(fragmentation, "MOST_READ", 1.0)
 
 
 def new_store(backend: Backend) -> None:

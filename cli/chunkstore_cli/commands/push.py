@@ -153,6 +153,8 @@ def _tell(result: PushResult, *, dry_run: bool) -> None:
     content = f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}"
     changed = output.count_text(stats.new_files, "changed file")
     new = f"{changed}, {output.size_text(stats.new_bytes)}"
+    if stats.again_bytes:
+        new += f", and {output.size_text(stats.again_bytes)} again that lay scattered"
     if result.unchanged:
         output.line(f"{result.dataset}@{result.version} is unchanged: {content}")
     elif dry_run or result.manifest_id is None:
