@@ -63,7 +63,9 @@ class Tool:
     def variables(self, **places: str) -> dict[str, str]:
         """Return the environment to run commands in."""
         own = {name: value.format(**places) for name, value in self.environment.items()}
-        return {**os.environ, "PATH": PATH, **own}
+        inherited = {**os.environ, "PATH": PATH}
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # no user's Python compiles at every start
+        return {**inherited, **own}
 
     def installed(self) -> str | None:
         """Return the version that is installed, or None."""
