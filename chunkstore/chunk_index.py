@@ -60,7 +60,7 @@ _PIECE: Final = 8 * MIB
 """Bytes that one request of a long segment fetches; as many are in memory for each of 4 threads."""
 
 _HELD: Final = 16 * MIB
-"""Bytes of segments that are searched in memory, the shortest: 370,000 chunks, five times as fast
+"""Bytes of segments that are searched in memory, the shortest: 370,000 chunks, six times as fast
 as a file of the cache. All others are searched where they lie there."""
 
 _SUMMED_AT_ONCE: Final = 500_000

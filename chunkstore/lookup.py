@@ -13,7 +13,8 @@ block is read, 5 KB, not mapped: mapped pages stay with the process, and ids are
 a push of 1 GB mapped all of 450 MB. Every byte is held against its sum when it is read: what is
 wrong in the file is noticed before it is used, and raised as DamagedSegmentError.
 
-Measured: 8 us for an id that is there, 0.3 us for one that is not.
+Measured in batches of 32: 9 us for an id that is there, 0.6 us for one that is not; in memory 1.5
+and 0.9 us.
 """
 
 from __future__ import annotations
