@@ -20,6 +20,7 @@ from blake3 import blake3
 from chunkstore import NotFoundError, Store
 from chunkstore.testing.trees import random_bytes
 from tests.api.conftest import FILES, Served, serving
+from tests.conftest import Place
 
 CONTENT = random_bytes(3_000_000, 5) + b"text " * 100_000
 
@@ -309,3 +310,17 @@ def test_openapi_has_every_route(served: Served) -> None:
         {op["operationId"] for ops in document["paths"].values() for op in ops.values()}
     )
     served.problem(served.client.get("/docs"), 404, "not_found")
+
+
+def test_each_storage(place: Place) -> None:
+    """Files go up and come down on a folder and on S3 servers alike."""
+    with place.create() as store, serving(store) as served:
+        first, second = put(served, "a", pieces(CONTENT)), put(served, "b/c", b"2")
+        assert (first.status_code, second.status_code) == (201, 201)
+        assert served.file("a").content == CONTENT
+        part = served.file("a", headers={"Range": "bytes=1000000-1999999"})
+        assert part.content == CONTENT[1_000_000:2_000_000]
+        assert served.client.get("/readyz").status_code == 200
+        archive = served.client.get("/v1/datasets/pets/versions/2/archive.tar")
+        other = served.client.post("/v1/datasets/others/versions", content=archive.content)
+        assert other.json()["new_bytes"] == 0
