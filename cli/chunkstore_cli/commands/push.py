@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 import click
 
-from chunkstore.errors import InvalidInputError, NotFoundError
+from chunkstore.errors import FilesystemError, InvalidInputError, NotFoundError
 from chunkstore_cli import output
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import push_summary
@@ -20,6 +22,7 @@ from chunkstore_cli.progress import PUSH, watching
 from chunkstore_cli.session import Session
 
 if TYPE_CHECKING:
+    from chunkstore.profile import ProfileReport
     from chunkstore.values import PushResult
 
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     chunkstore push ./data imagenet --exclude '*.tmp' --dry-run
     chunkstore push model.bin models/net
     produce | chunkstore push - logs/job42 --name today.jsonl
+    chunkstore push --keep scores.json results/job42:scores/1.json
+    docker cp box:/out - | chunkstore push --tar - results/job42
     """
 )
 @click.argument("source", type=click.Path())
@@ -36,6 +41,12 @@ if TYPE_CHECKING:
 @click.option("-m", "--message", default="", metavar="TEXT", help="What to say of the version.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME", help="Name it. May be repeated.")
 @click.option("--name", metavar="PATH", help="Path of a file or of stdin in the version.")
+@click.option(
+    "--tar", is_flag=True, help="SOURCE is a tar archive; what it holds becomes the version."
+)
+@click.option(
+    "--keep", is_flag=True, help="Put the one file beside the others of the latest version."
+)
 @click.option(
     "--expect",
     metavar="VERSION",
@@ -63,6 +74,8 @@ def push(
     message: str,
     tags: tuple[str, ...],
     name: str | None,
+    tar: bool,
+    keep: bool,
     expect: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -74,6 +87,8 @@ def push(
 ) -> Status | None:
     """Store SOURCE, a folder, a file or - for stdin, as the next version of DATASET.
 
+    DATASET may be NAME:PATH for a file or stdin; that is the same as --name PATH.
+
     Only chunks that the store lacks are sent. A push that was broken off, by Ctrl-C, a lost
     connection or a crash, goes on from what is stored when the same command is run again.
 
@@ -82,18 +97,22 @@ def push(
     ends with status 3; so does a dry run that would.
     """
     _check(source, dataset)
+    dataset, name = _place(dataset, name)
     profiling = Profiling(session.common, wanted=profile)
     with (
         profiling,
         session.open_store() as store,
+        _opened(source, tar=tar) as opened,
         watching(session.common, PUSH, items=dry_run) as watch,
     ):
         result = store.push(
-            _stdin() if source == "-" else source,
+            opened,
             dataset,
             message=message,
             tags=tags,
             name=name,
+            tar=tar,
+            keep=keep,
             expect=expect,
             include=include,
             exclude=exclude,
@@ -104,14 +123,20 @@ def push(
             progress=watch,
             profile=profiling.profile,
         )
+    _report(session, result, profiling.report, dry_run=dry_run)
+    return _foretell(result) if dry_run and not skip_unreadable else None
+
+
+def _report(
+    session: Session, result: PushResult, report: ProfileReport | None, *, dry_run: bool
+) -> None:
     if session.common.json:
-        output.json_line(push_summary(result, profiling.report))
+        output.json_line(push_summary(result, report))
     elif session.common.quiet:
         if result.manifest_id:
             output.line(result.manifest_id.hex())
     else:
         _tell(result, dry_run=dry_run)
-    return _foretell(result) if dry_run and not skip_unreadable else None
 
 
 def _check(source: str, dataset: str) -> None:
@@ -127,6 +152,48 @@ def _check(source: str, dataset: str) -> None:
             f"a push cannot choose the version: {dataset!r}",
             hint=f"it makes the next one; to name that: push {source} {name} --tag {version}",
         )
+
+
+def _place(dataset: str, name: str | None) -> tuple[str, str | None]:
+    """Return dataset and path where DATASET may be NAME:PATH."""
+    head, colon, path = dataset.partition(":")
+    if colon and not path:
+        raise InvalidInputError(
+            f"no path after the colon in {dataset!r}", hint="leave the colon out for its own name"
+        )
+    if colon and name is not None:
+        raise InvalidInputError(
+            f"two names for one file: {path!r} in {dataset!r} and {name!r}",
+            hint="leave out --name, or the path after the colon",
+        )
+    return head, path if colon else name
+
+
+@contextlib.contextmanager
+def _opened(source: str, *, tar: bool) -> Iterator[str | IO[bytes]]:
+    """Give what is to be pushed: the path as it is, or a stream of stdin or of an archive."""
+    if source == "-":
+        yield _stdin()
+        return
+    if not tar:
+        yield source
+        return
+    if os.path.isdir(source):
+        raise InvalidInputError(
+            f"{source!r} is a folder, not a tar archive", hint="push it without --tar"
+        )
+    try:
+        stream = open(source, "rb", buffering=0)  # may be a pipe, as of stdin
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"no tar archive {source!r} to push", hint="give its path, or - for stdin"
+        ) from error
+    except OSError as error:
+        raise FilesystemError(
+            f"cannot read {source!r}: {error.strerror}", hint="give a tar archive, or - for stdin"
+        ) from error
+    with stream:
+        yield stream
 
 
 def _stdin() -> IO[bytes]:
