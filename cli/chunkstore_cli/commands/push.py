@@ -178,22 +178,26 @@ def _opened(source: str, *, tar: bool) -> Iterator[str | IO[bytes]]:
     if not tar:
         yield source
         return
-    if os.path.isdir(source):
+    with _archive(source) as stream:
+        yield stream
+
+
+def _archive(path: str) -> IO[bytes]:
+    """Open a tar archive, which may be a pipe and is read as stdin is."""
+    if os.path.isdir(path):
         raise InvalidInputError(
-            f"{source!r} is a folder, not a tar archive", hint="push it without --tar"
+            f"{path!r} is a folder, not a tar archive", hint="push it without --tar"
         )
     try:
-        stream = open(source, "rb", buffering=0)  # may be a pipe, as of stdin
+        return open(path, "rb", buffering=0)
     except FileNotFoundError as error:
         raise NotFoundError(
-            f"no tar archive {source!r} to push", hint="give its path, or - for stdin"
+            f"no tar archive {path!r} to push", hint="give its path, or - for stdin"
         ) from error
     except OSError as error:
         raise FilesystemError(
-            f"cannot read {source!r}: {error.strerror}", hint="give a tar archive, or - for stdin"
+            f"cannot read {path!r}: {error.strerror}", hint="give a tar archive, or - for stdin"
         ) from error
-    with stream:
-        yield stream
 
 
 def _stdin() -> IO[bytes]:
