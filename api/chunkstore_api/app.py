@@ -10,24 +10,23 @@ from fastapi import FastAPI
 from chunkstore import __version__
 from chunkstore.store import Store
 from chunkstore_api import names, problems
-from chunkstore_api.context import Authorise, Context, allow_everybody
+from chunkstore_api.access import Doorkeeper, authorise
+from chunkstore_api.context import Context, allow_everybody
 from chunkstore_api.gates import Gate
 from chunkstore_api.guard import Guard
 from chunkstore_api.metrics import Counting, Metrics
 from chunkstore_api.settings import Settings
+from chunkstore_api.tokens import TokensFile
 
 names.register()  # before any route is declared
 
 
-def create_app(
-    store: Store, settings: Settings | None = None, *, authorise: Authorise = allow_everybody
-) -> FastAPI:
+def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     """Return an application that serves an open store; the store stays the caller's to close.
 
     Args:
         store: what is served.
-        settings: bounds, and where the server listens.
-        authorise: raises where a request lacks a right.
+        settings: bounds, tokens, and where the server listens.
     """
     from chunkstore_api.routes import archives, artifacts, datasets, files, health, uploads
 
@@ -41,7 +40,7 @@ def create_app(
             settings,
             Gate("downloads", limits.downloads, limits.wait),
             Gate("uploads", limits.uploads, limits.wait),
-            authorise,
+            authorise if settings.tokens else allow_everybody,
         )
         app.state.context = context
         metrics.watch("downloads", context.downloads)
@@ -63,7 +62,10 @@ def create_app(
     )
     metrics = app.state.metrics = Metrics()
     problems.install(app)
-    app.add_middleware(Guard, loopback=settings.loopback)
+    if settings.tokens:
+        app.add_middleware(Doorkeeper, tokens=TokensFile(settings.tokens))
+    else:
+        app.add_middleware(Guard, loopback=settings.loopback)
     app.add_middleware(Counting, metrics=metrics)
     # What has the longest path stands first: a dataset's name may have slashes.
     for module in (artifacts, files, uploads, archives, datasets, health):

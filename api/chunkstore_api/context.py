@@ -1,32 +1,28 @@
 """What requests are served with: the store, the gates, the settings; and who may do what.
 
 `allow` is where authorisation goes: every route names the right it needs, and on which dataset.
+Neighbours: `access` decides by tokens.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
+from chunkstore.errors import NotFoundError
 from chunkstore.store import Store
 from chunkstore_api.gates import Gate
 from chunkstore_api.settings import Settings
-
-
-class Right(enum.Enum):
-    """What a request needs to be allowed."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-
+from chunkstore_api.tokens import Right
 
 Authorise: TypeAlias = Callable[[Request, Right, "str | None"], None]
-"""Takes a request, what it needs and on which dataset (None: all); raises where it may not."""
+"""Takes a request, what it needs and on which dataset (None: all); raises where it may not.
+
+Where not even the dataset may be known of it raises NotFoundError.
+"""
 
 
 def allow_everybody(request: Request, right: Right, dataset: str | None) -> None:
@@ -74,3 +70,12 @@ def allow(right: Right) -> Callable[[Request], None]:
         context_of(request).authorise(request, right, named)
 
     return check
+
+
+def may_see(request: Request, dataset: str) -> bool:
+    """Whether a dataset is there for whoever asks."""
+    try:
+        context_of(request).authorise(request, Right.READ, dataset)
+    except NotFoundError:
+        return False
+    return True

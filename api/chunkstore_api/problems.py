@@ -147,7 +147,8 @@ def _validation(error: RequestValidationError) -> str:
 
 
 async def _handle(request: Request, error: Exception) -> JSONResponse:
-    del request
+    if isinstance(error, errors.NotFoundError) and getattr(request.state, "narrow", False):
+        error = type(error)(error.message)  # hints offer the nearest of all names
     return problem_of(error)
 
 

@@ -12,6 +12,7 @@ from chunkstore.errors import FilesystemError
 from chunkstore.store import Store
 from chunkstore_api.app import create_app
 from chunkstore_api.settings import Settings
+from chunkstore_api.tokens import TokensFile
 
 _BACKLOG = 128
 
@@ -28,9 +29,12 @@ def serve(
 
     Raises:
         RefusedError: others would reach the address, and that was not asked for.
+        ChunkstoreError: there is no tokens file to go by; as `TokensFile.read`.
         FilesystemError: the address is taken, or cannot be.
     """
     settings.check()
+    if settings.tokens:
+        TokensFile(settings.tokens).read()
     line = _listen(settings)
     host, port = line.getsockname()[:2]
     listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -41,12 +41,14 @@ class Settings:
         host: the address it is bound to.
         port: its port, 0 for any that is free.
         open_to_all: whoever reaches the address may read, change and delete everything.
+        tokens: the file of those who may do something; without one anybody may do all.
         limits: how much of what it does at once.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     open_to_all: bool = False
+    tokens: str | None = None
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -55,16 +57,16 @@ class Settings:
         return is_loopback(self.host)
 
     def check(self) -> None:
-        """Refuse an address that others reach, unless that is what was asked for.
+        """Refuse an address that others reach, unless they need tokens or that was asked for.
 
         Raises:
             RefusedError: others reach it.
         """
-        if not self.loopback and not self.open_to_all:
+        if not self.loopback and not self.open_to_all and not self.tokens:
             raise RefusedError(
                 f"{self.host} is reached from other machines, and this server asks nobody who "
                 "they are: whoever reaches it may read, change and delete everything",
-                hint="leave --host out, or add --insecure if that is what you want",
+                hint="leave --host out, give --tokens FILE, or --insecure if you want just that",
             )
 
 

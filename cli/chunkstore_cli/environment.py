@@ -83,6 +83,7 @@ SETTINGS: Final = {
     "cache": Setting(("CHUNKSTORE_CACHE",), _folder),
     "deadline": Setting(("CHUNKSTORE_DEADLINE",), _seconds),
     "index_budget": Setting(("CHUNKSTORE_INDEX_BUDGET",), _bytes),
+    "tokens": Setting(("CHUNKSTORE_TOKENS",), _folder),
 }
 """Every setting, by its name in a settings file."""
 

@@ -189,6 +189,32 @@ def yes(function: Decorated) -> Decorated:
     return click.option("--yes", is_flag=True, help="Do not ask.")(function)
 
 
+def tokens_option(function: Decorated) -> Decorated:
+    """Give a verb --tokens."""
+    return click.option(
+        "--tokens",
+        metavar="FILE",
+        help="The file that keeps tokens. Otherwise CHUNKSTORE_TOKENS.",
+    )(function)
+
+
+def duration_option(name: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
+    """Give a verb an option that takes a time in whole seconds, such as 90s, 30m, 1h or 7d."""
+    return click.option(name, metavar="TIME", callback=_parse_duration, **attributes)
+
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def _parse_duration(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    digits, unit = value[:-1], value[-1:]
+    if unit not in _SECONDS or not (digits.isascii() and digits.isdigit()) or len(digits) > 6:
+        raise click.BadParameter(f"{value!r} is no time; write for instance 30m or 7d", ctx, option)
+    return int(digits) * _SECONDS[unit]
+
+
 def size_option(name: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
     """Give a verb an option that takes a size, such as 65536, 64KiB or 1M."""
     return click.option(name, metavar="SIZE", callback=_parse_size, **attributes)

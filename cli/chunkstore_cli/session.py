@@ -52,6 +52,17 @@ class Session:
         found = self.environment.store(self.common.store)
         return Found(with_parameters(found.value, endpoint=self.common.endpoint), found.origin)
 
+    def tokens_path(self, option: str | None) -> str | None:
+        """Return the file of tokens that is meant; None where none is.
+
+        Raises:
+            InvalidInputError: a setting names none that can be.
+        """
+        if option:
+            return option
+        found = self.environment.find("tokens")
+        return str(found.value) if found else None
+
     @contextlib.contextmanager
     def open_store(self) -> Iterator[Store]:
         """Open the store that is meant.

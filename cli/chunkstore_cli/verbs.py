@@ -32,6 +32,7 @@ SECTIONS: Final = {
     },
     "Server": {
         "serve": "Serve the store over HTTP.",
+        "token": "Make, list and revoke tokens of a server.",
     },
     "Shell": {
         "completion": "Print a script that completes commands.",

@@ -161,6 +161,7 @@ def keys_of(value: object) -> Iterator[str]:
         "tag pets",
         "tag --delete pets v2",
         "rm pets@1 --dry-run",
+        "token create ann --tokens ./tokens.json",
         "completion bash",
     ],
 )

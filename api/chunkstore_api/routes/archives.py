@@ -13,11 +13,12 @@ from chunkstore.format.manifest import Entry
 from chunkstore.stream import FileContent
 from chunkstore.tar_writer import tar_blocks
 from chunkstore_api.codings import preferred
-from chunkstore_api.context import Right, Served, allow
+from chunkstore_api.context import Served, allow
 from chunkstore_api.downloads import Coded, Download
 from chunkstore_api.names import content_disposition
 from chunkstore_api.problems import RequestError
 from chunkstore_api.routes.files import Name, VersionName
+from chunkstore_api.tokens import Right
 from chunkstore_api.zips import zip_blocks
 
 router = APIRouter(tags=["archives"])

@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from chunkstore.address import Address
-from chunkstore_api.context import Right, Served, allow
+from chunkstore_api.context import Served, allow
 from chunkstore_api.pages import entries_page
 from chunkstore_api.routes.files import send_file
 from chunkstore_api.routes.uploads import ANY_BODY, take_file
 from chunkstore_api.schemas import Entries, Pushed
+from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["artifacts"])
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import bisect
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from chunkstore.address import Address
 from chunkstore.errors import NotFoundError
-from chunkstore_api.context import Right, Served, allow
+from chunkstore_api.context import Served, allow, may_see
 from chunkstore_api.pages import changes_page, entries_page
 from chunkstore_api.routes.files import Name, VersionName
 from chunkstore_api.schemas import (
@@ -28,6 +28,7 @@ from chunkstore_api.schemas import (
     version_document,
     version_sizes,
 )
+from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["datasets"])
 
@@ -147,14 +148,15 @@ def stat(served: Served) -> StoreSizes:
     return store_sizes(served.store.stat())
 
 
-@router.get("/v1/datasets", dependencies=READ)
+@router.get("/v1/datasets")  # whoever may see none gets none
 def list_datasets(
+    request: Request,
     served: Served,
     prefix: Annotated[str, Query(description="only names that begin so")] = "",
     after: Annotated[str, Query(description="the last name of the page before")] = "",
     limit: Limit = 1000,
 ) -> Names:
-    """List the names of datasets."""
-    names = served.store.datasets(prefix)
+    """List the names of the datasets that are there for whoever asks."""
+    names = [name for name in served.store.datasets(prefix) if may_see(request, name)]
     names = names[bisect.bisect_right(names, after) if after else 0 :]
     return Names(datasets=names[:limit], next=names[limit - 1] if len(names) > limit else None)

@@ -11,10 +11,11 @@ from chunkstore.address import Address
 from chunkstore.stream import FileContent
 from chunkstore_api import conditions
 from chunkstore_api.codings import CODINGS, preferred
-from chunkstore_api.context import Context, Right, Served, allow
+from chunkstore_api.context import Context, Served, allow
 from chunkstore_api.downloads import Coded, Download
 from chunkstore_api.names import content_disposition, media_type
 from chunkstore_api.problems import RequestError
+from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["files"])
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from chunkstore.errors import NotFoundError
-from chunkstore_api.context import Served
+from chunkstore_api.context import Served, allow
 from chunkstore_api.metrics import Metrics
 from chunkstore_api.problems import RequestError
 from chunkstore_api.schemas import Health
+from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["health"])
 
@@ -30,7 +31,7 @@ def readyz(served: Served) -> Health:
     return Health(status="ok")
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, dependencies=[Depends(allow(Right.READ))])
 def metrics(request: Request) -> Response:
     """Give counters and gauges in the format of Prometheus."""
     found = request.app.state.metrics

@@ -9,10 +9,11 @@ from fastapi.responses import JSONResponse
 
 from chunkstore.errors import RefusedError
 from chunkstore.values import PushResult
-from chunkstore_api.context import Context, Right, Served, allow
+from chunkstore_api.context import Context, Served, allow
 from chunkstore_api.names import url_part
 from chunkstore_api.routes.files import FILE, FilePath, Name, VersionName
 from chunkstore_api.schemas import Pushed, pushed
+from chunkstore_api.tokens import Right
 from chunkstore_api.uploads import Received, receive
 
 router = APIRouter(tags=["uploads"])

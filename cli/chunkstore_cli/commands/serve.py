@@ -9,7 +9,7 @@ import click
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
 from chunkstore_cli.interrupts import Stopped
-from chunkstore_cli.options import verb
+from chunkstore_cli.options import tokens_option, verb
 from chunkstore_cli.session import Session
 
 
@@ -17,6 +17,7 @@ from chunkstore_cli.session import Session
     examples="""
     chunkstore serve --store ./store
     chunkstore serve --port 0 --downloads 32
+    chunkstore serve --tokens ./tokens.json --host 0.0.0.0
     """
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -27,6 +28,7 @@ from chunkstore_cli.session import Session
     show_default=True,
     help="The port, 0 for any that is free.",
 )
+@tokens_option
 @click.option(
     "--insecure",
     is_flag=True,
@@ -36,11 +38,18 @@ from chunkstore_cli.session import Session
 @click.option("--downloads", type=click.IntRange(1), default=16, help="Transfers out at once.")
 @click.option("--uploads", type=click.IntRange(1), default=4, help="Transfers in at once.")
 def serve(
-    session: Session, host: str, port: int, insecure: bool, downloads: int, uploads: int
+    session: Session,
+    host: str,
+    port: int,
+    tokens: str | None,
+    insecure: bool,
+    downloads: int,
+    uploads: int,
 ) -> None:
     """Serve the store over HTTP until Ctrl-C.
 
-    Only this machine reaches the default address.
+    Only this machine reaches the default address. With a file of tokens nobody is served without
+    one; the server speaks no TLS, so put a reverse proxy in front where others reach it.
     """
     try:
         from chunkstore_api.server import serve as run
@@ -54,6 +63,7 @@ def serve(
         host=host,
         port=port,
         open_to_all=insecure,
+        tokens=session.tokens_path(tokens),
         limits=Limits(downloads=downloads, uploads=uploads),
     )
 

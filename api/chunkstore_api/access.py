@@ -1,0 +1,98 @@
+"""Lets in only who has a token, and each of them only as far as the token goes.
+
+Nothing but `/healthz` is answered to anybody else, whatever the route: what is not known here is
+refused. A dataset that a token does not reach is, to its holder, not there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chunkstore.errors import ChunkstoreError, NotFoundError
+from chunkstore_api.problems import RequestError, problem_of
+from chunkstore_api.tokens import Right, Token, TokensFile
+
+log = logging.getLogger(__name__)
+
+OPEN: Final = "/healthz"
+"""The one path that asks for no token; it says nothing of the store."""
+
+_REALM: Final = 'Bearer realm="chunkstore"'
+_HINT: Final = "send the header 'Authorization: Bearer TOKEN'"
+
+
+class Doorkeeper:
+    """Finds out whose request it is; refuses those of nobody."""
+
+    def __init__(self, app: ASGIApp, *, tokens: TokensFile) -> None:
+        self._app = app
+        self._tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] == "http" and scope["path"] != OPEN:
+            try:
+                token = self._token(Headers(scope=scope))
+            except RequestError as error:
+                await problem_of(error)(scope, receive, send)
+                return
+            state = scope.setdefault("state", {})
+            state["token"] = token
+            state["narrow"] = not token.everywhere
+        elif scope["type"] == "websocket":
+            raise NotImplementedError("there are no websockets here")
+        await self._app(scope, receive, send)
+
+    def _token(self, headers: Headers) -> Token:
+        given = headers.getlist("authorization")
+        if not given:
+            raise _unknown("this server answers to who has a token", _REALM)
+        try:
+            tokens = self._tokens.read()
+        except ChunkstoreError as error:
+            raise _closed(error) from error
+        scheme, _, text = given[0].partition(" ")
+        token = tokens.find(text.strip(), time.time()) if scheme.lower() == "bearer" else None
+        if token is None or len(given) > 1:
+            raise _unknown("no such token, or it has ended", f'{_REALM}, error="invalid_token"')
+        return token
+
+
+def authorise(request: Request, right: Right, dataset: str | None) -> None:
+    """Let a request through where its token gives the right on the dataset, or on all.
+
+    Raises:
+        NotFoundError: the token does not reach the dataset, as if that were not there.
+        RequestError: 403, the token gives less.
+    """
+    token = request.state.token
+    assert isinstance(token, Token)
+    if dataset is not None and not token.reaches(dataset):
+        raise NotFoundError(f"no dataset {dataset!r}")
+    if dataset is None and not token.everywhere:
+        raise _less("this takes a token for all datasets", right)
+    if not token.right.includes(right):
+        raise _less(f"this takes a token that may {right.value}", right)
+
+
+def _closed(error: ChunkstoreError) -> RequestError:
+    log.error("%s: %s", error.code, error.message)
+    return RequestError(
+        503, "unavailable", "the server cannot read its tokens", hint="ask who runs it"
+    )
+
+
+def _unknown(message: str, challenge: str) -> RequestError:
+    headers = {"WWW-Authenticate": challenge}
+    return RequestError(401, "unauthorized", message, hint=_HINT, headers=headers)
+
+
+def _less(message: str, right: Right) -> RequestError:
+    challenge = f'{_REALM}, error="insufficient_scope", scope="{right.value}"'
+    return RequestError(403, "forbidden", message, headers={"WWW-Authenticate": challenge})
