@@ -335,13 +335,16 @@ class Store:
         reader = self._reader()
         return open_content(reader, reader.manifest(record.manifest_id), where)
 
-    def contents(self, address: str | Address) -> Iterator[tuple[Entry, FileContent | None]]:
+    def contents(
+        self, address: str | Address, *, on_fetched: inspection.Counter = lambda _: None
+    ) -> Iterator[tuple[Entry, FileContent | None]]:
         """Yield the entries of a version, or of one path of it, by path; files with their bytes.
 
-        Nothing is raised before the first is taken. Raises: as `entries`.
+        `on_fetched` is told of stored bytes, by any thread. Nothing is raised before the first is
+        taken. Raises: as `entries`.
         """
         where = parse_address(address)
-        reader, (_, record) = self._reader(), self._resolve(where)
+        reader, (_, record) = self._reader(on_fetched), self._resolve(where)
         for entry, hints in entries_below(reader, reader.manifest(record.manifest_id), where.path):
             content = FileContent(reader, entry, hints)
             yield entry, content if entry.kind == EntryKind.FILE else None

@@ -157,7 +157,7 @@ def _json(value: Mapping[str, Any], indent: int | None = None) -> str:
     return _TRICKY_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def binary(data: bytes) -> None:
+def binary(data: bytes | memoryview) -> None:
     """Write bytes as they are."""
     if sys.stdout is not None:
         with _failures():

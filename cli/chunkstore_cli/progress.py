@@ -43,6 +43,7 @@ class Words:
 
 PUSH: Final = Words("read", "sent", "stored")
 PULL: Final = Words("restored", "fetched", "in place")
+ARCHIVE: Final = Words("written", "fetched")
 STATUS: Final = Words("read")
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from chunkstore.address import Address, parse_address
+from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import pull_summary
 from chunkstore_cli.exit_codes import Status
 from chunkstore_cli.options import dry_run, path_filters, profile, verb, yes
 from chunkstore_cli.profiling import Profiling
-from chunkstore_cli.progress import PULL, watching
+from chunkstore_cli.progress import ARCHIVE, PULL, watching
 from chunkstore_cli.questions import confirm
 from chunkstore_cli.session import Session
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from chunkstore.store import Store
     from chunkstore.values import PullResult
 
+_FOR_FOLDERS = ("target", "delete", "links", "dry_run", "profile")
 _LOOKED_AT = 1000
 _DID = ("fetched", "reused", "wrote", "removed")
 _WOULD = ("would fetch", "reuse", "write", "remove")
@@ -34,6 +38,7 @@ _WOULD = ("would fetch", "reuse", "write", "remove")
     chunkstore pull imagenet
     chunkstore pull imagenet@v2 ./data --delete --include 'train/**'
     chunkstore pull imagenet@v2:labels.json ./labels.json
+    chunkstore pull --tar - imagenet@v2 | docker cp - box:/in
     """
 )
 @click.argument("address", shell_complete=dataset_names)
@@ -47,6 +52,12 @@ _WOULD = ("would fetch", "reuse", "write", "remove")
     show_default=True,
     help="Which symbolic links to make: none, those that stay inside the target, or all.",
 )
+@click.option(
+    "--tar",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write a tar archive to FILE, - for stdout, instead of files into TARGET.",
+)
 @dry_run
 @profile
 @yes
@@ -58,6 +69,7 @@ def pull(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     links: LinkPolicy,
+    tar: str | None,
     dry_run: bool,
     profile: bool,
     yes: bool,
@@ -73,6 +85,9 @@ def pull(
     version, --delete asks first. What had to be left out is named, and the status is then 3.
     """
     where = parse_address(address)
+    if tar is not None:
+        _pull_archive(session, where, tar, include, exclude)
+        return None
     folder = target or f"./{(where.path or where.dataset).rpartition('/')[2]}"
     profiling = Profiling(session.common, wanted=profile)
     with profiling, session.open_store() as store:
@@ -99,8 +114,37 @@ def pull(
     elif session.common.quiet:
         output.line(result.manifest_id.hex())
     else:
-        _tell(result, folder, dry_run=dry_run)
+        for text in _told(result, folder, dry_run=dry_run):
+            output.line(text)
     return Status.SOME_FILES_FAILED if result.left_out else None
+
+
+def _pull_archive(
+    session: Session, where: Address, path: str, include: Sequence[str], exclude: Sequence[str]
+) -> None:
+    """Write an archive; what is said of one on stdout goes to stderr."""
+    context = click.get_current_context()
+    for name in _FOR_FOLDERS:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "TARGET" if name == "target" else "--" + name.replace("_", "-")
+            raise InvalidInputError(
+                f"{option} is for a pull into a folder, not for --tar", hint="leave one of them out"
+            )
+    if path == "-" and session.common.json:
+        raise InvalidInputError(
+            "stdout cannot have both the archive and JSON", hint="give --tar FILE"
+        )
+    from chunkstore_cli.archives import pull_archive
+
+    with session.open_store() as store, watching(session.common, ARCHIVE) as watch:
+        result = pull_archive(store, where, path, include=include, exclude=exclude, progress=watch)
+    if session.common.json:
+        output.json_line(pull_summary(result, None))
+    elif not session.common.quiet:
+        for text in _told(result, path, dry_run=False):
+            (output.note if path == "-" else output.line)(text)
+    elif path != "-":
+        output.line(result.manifest_id.hex())
 
 
 def _is_related(store: Store, where: Address, folder: str) -> bool:
@@ -115,19 +159,19 @@ def _is_related(store: Store, where: Address, folder: str) -> bool:
     return any(path and os.path.lexists(os.path.join(folder, path)) for path in paths)
 
 
-def _tell(result: PullResult, folder: str, *, dry_run: bool) -> None:
+def _told(result: PullResult, folder: str, *, dry_run: bool) -> tuple[str, str]:
+    """Return the two lines that a pull ends with."""
     stats = result.stats
     verb = "would be" if dry_run else "is"
+    place = "on stdout" if folder == "-" else f"in {folder}"
     fetch, reuse, write, remove = _WOULD if dry_run else _DID
     deleted = f", {remove} {output.count_text(stats.deleted, 'file')}" if stats.deleted else ""
     seconds = "" if dry_run else f" in {stats.seconds:.1f} s"
     name = f"{result.dataset}@{result.version} {output.short_id(result.manifest_id)}"
-    output.line(
-        f"{name} {verb} in {folder}: "
-        f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}"
-    )
-    output.line(
+    return (
+        f"{name} {verb} {place}: "
+        f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}",
         f"{fetch} {output.size_text(stats.fetched_bytes)}, "
         f"{reuse} {output.size_text(stats.reused_bytes)}, "
-        f"{write} {output.size_text(stats.written_bytes)}{deleted}{seconds}"
+        f"{write} {output.size_text(stats.written_bytes)}{deleted}{seconds}",
     )
