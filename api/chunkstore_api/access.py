@@ -1,4 +1,4 @@
-"""Lets in only who has a token, and each of them only as far as the token goes.
+"""Lets in only who has a token or a link, and each of them only as far as that goes.
 
 Nothing but `/healthz` is answered to anybody else, whatever the route: what is not known here is
 refused. A dataset that a token does not reach is, to its holder, not there.
@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chunkstore.errors import ChunkstoreError, NotFoundError
+from chunkstore_api import links
 from chunkstore_api.problems import RequestError, problem_of
 from chunkstore_api.tokens import Right, Token, TokensFile
 
@@ -38,25 +39,33 @@ class Doorkeeper:
         """Serve one request, or refuse it."""
         if scope["type"] == "http" and scope["path"] != OPEN:
             try:
-                token = self._token(Headers(scope=scope))
+                token = self._token(scope)
             except RequestError as error:
                 await problem_of(error)(scope, receive, send)
                 return
             state = scope.setdefault("state", {})
             state["token"] = token
-            state["narrow"] = not token.everywhere
+            state["narrow"] = not token.everywhere or not token.id
         elif scope["type"] == "websocket":
             raise NotImplementedError("there are no websockets here")
         await self._app(scope, receive, send)
 
-    def _token(self, headers: Headers) -> Token:
-        given = headers.getlist("authorization")
-        if not given:
+    def _token(self, scope: Scope) -> Token:
+        given = Headers(scope=scope).getlist("authorization")
+        linked = links.MARK in scope["query_string"]
+        if not given and not linked:
             raise _unknown("this server answers to who has a token", _REALM)
         try:
             tokens = self._tokens.read()
         except ChunkstoreError as error:
             raise _closed(error) from error
+        if not given:
+            try:
+                return links.opened(
+                    tokens, scope["method"], scope["path"], scope["query_string"], time.time()
+                )
+            except links.BadLinkError as error:
+                raise RequestError(403, "forbidden", str(error), hint="ask for another") from error
         scheme, _, text = given[0].partition(" ")
         token = tokens.find(text.strip(), time.time()) if scheme.lower() == "bearer" else None
         if token is None or len(given) > 1:

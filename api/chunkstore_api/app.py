@@ -28,10 +28,11 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
         store: what is served.
         settings: bounds, tokens, and where the server listens.
     """
-    from chunkstore_api.routes import archives, artifacts, datasets, files, health, uploads
+    from chunkstore_api.routes import archives, artifacts, datasets, files, health, links, uploads
 
     settings = settings or Settings()
     limits = settings.limits
+    tokens = TokensFile(settings.tokens) if settings.tokens else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -40,7 +41,8 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
             settings,
             Gate("downloads", limits.downloads, limits.wait),
             Gate("uploads", limits.uploads, limits.wait),
-            authorise if settings.tokens else allow_everybody,
+            authorise if tokens else allow_everybody,
+            tokens,
         )
         app.state.context = context
         metrics.watch("downloads", context.downloads)
@@ -62,12 +64,12 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     )
     metrics = app.state.metrics = Metrics()
     problems.install(app)
-    if settings.tokens:
-        app.add_middleware(Doorkeeper, tokens=TokensFile(settings.tokens))
+    if tokens:
+        app.add_middleware(Doorkeeper, tokens=tokens)
     else:
         app.add_middleware(Guard, loopback=settings.loopback)
     app.add_middleware(Counting, metrics=metrics)
     # What has the longest path stands first: a dataset's name may have slashes.
-    for module in (artifacts, files, uploads, archives, datasets, health):
+    for module in (artifacts, files, uploads, archives, datasets, links, health):
         app.include_router(module.router)
     return app

@@ -16,7 +16,7 @@ from chunkstore.errors import NotFoundError
 from chunkstore.store import Store
 from chunkstore_api.gates import Gate
 from chunkstore_api.settings import Settings
-from chunkstore_api.tokens import Right
+from chunkstore_api.tokens import Right, TokensFile
 
 Authorise: TypeAlias = Callable[[Request, Right, "str | None"], None]
 """Takes a request, what it needs and on which dataset (None: all); raises where it may not.
@@ -40,6 +40,7 @@ class Context:
         downloads: places for transfers out.
         uploads: places for transfers in.
         authorise: says who may do what.
+        tokens: the file of tokens; None where anybody may do all.
     """
 
     store: Store
@@ -47,6 +48,7 @@ class Context:
     downloads: Gate
     uploads: Gate
     authorise: Authorise = allow_everybody
+    tokens: TokensFile | None = None
 
 
 def context_of(request: Request) -> Context:

@@ -63,6 +63,19 @@ class Session:
         found = self.environment.find("tokens")
         return str(found.value) if found else None
 
+    def tokens_file(self, option: str | None) -> str:
+        """Return the file of tokens that is meant.
+
+        Raises:
+            InvalidInputError: none is.
+        """
+        path = self.tokens_path(option)
+        if path is None:
+            raise InvalidInputError(
+                "no tokens file is named", hint="give --tokens FILE or set CHUNKSTORE_TOKENS"
+            )
+        return path
+
     @contextlib.contextmanager
     def open_store(self) -> Iterator[Store]:
         """Open the store that is meant.

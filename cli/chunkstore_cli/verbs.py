@@ -32,6 +32,7 @@ SECTIONS: Final = {
     },
     "Server": {
         "serve": "Serve the store over HTTP.",
+        "link": "Make a URL for one file or upload that needs no token.",
         "token": "Make, list and revoke tokens of a server.",
     },
     "Shell": {

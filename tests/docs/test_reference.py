@@ -162,6 +162,7 @@ def keys_of(value: object) -> Iterator[str]:
         "tag --delete pets v2",
         "rm pets@1 --dry-run",
         "token create ann --tokens ./tokens.json",
+        "link pets:notes.txt",
         "completion bash",
     ],
 )
@@ -170,6 +171,9 @@ def test_every_key_is_documented(stocked: Place, command: str) -> None:
     verb, *arguments = command.split()
     if verb == "remote":
         stocked.well("remote", "add", "disk", "./store")
+    if verb == "link":
+        stocked.variable("CHUNKSTORE_TOKENS", "./tokens.json")
+        stocked.well("token", "create", "ann")
     text = stocked.well(verb, *arguments, "--json").text
     lines = verb in ("push", "pull", "status")
     found = [json.loads(part) for part in (text.splitlines() if lines else [text])]

@@ -8,7 +8,6 @@ from typing import Any
 import click
 from chunkstore_api.tokens import Right, Token, TokensFile
 
-from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
 from chunkstore_cli.options import (
     SETTINGS,
@@ -115,12 +114,7 @@ def revoke(session: Session, which: str, tokens: str | None) -> None:
 
 
 def _file(session: Session, option: str | None) -> TokensFile:
-    path = session.tokens_path(option)
-    if path is None:
-        raise InvalidInputError(
-            "no tokens file is named", hint="give --tokens FILE or set CHUNKSTORE_TOKENS"
-        )
-    return TokensFile(path)
+    return TokensFile(session.tokens_file(option))
 
 
 def _document(token: Token) -> dict[str, Any]:
