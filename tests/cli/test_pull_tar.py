@@ -64,6 +64,31 @@ def test_tar_makes_what_a_pull_makes(odd: Place) -> None:
     assert done.stderr == ""
 
 
+def test_a_bucket_in_between(bucket: Place) -> None:
+    """From S3 the same stream comes out as went in, every time."""
+    make_tree(bucket.folder / "tree")
+    done = shell("tar -C tree -c . | chunkstore push --tar - tarred -q")
+    assert done.returncode == 0, done
+    done = shell("mkdir out && chunkstore pull --tar - tarred -q | tar -C out -x")
+    assert (done.returncode, done.stderr) == (0, "")
+    there, wanted = (tree_state(bucket.folder / name, times=False) for name in ("out", "tree"))
+    assert there == wanted
+
+
+def test_ctrl_c_leaves_no_archive(stocked: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive in a file that is interrupted is gone, and what stood there stays."""
+    stocked.file("pets.tar", "as it was")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chunkstore_cli.archives._FileSink.write", interrupt)
+    ended = stocked.run("pull", "--tar", "pets.tar", "pets")
+    assert (ended.status, ended.output, ended.errors) == (130, b"", "interrupted\n")
+    assert (stocked.folder / "pets.tar").read_text() == "as it was"
+    assert not list(stocked.folder.glob(f"{PART_PREFIX}*"))
+
+
 def test_a_folder_and_a_file_of_a_version(stocked: Place) -> None:
     """Names are those that a pull of the same address gives; patterns choose among them."""
     folder = stocked.start("pull", "--tar", "-", "pets:cats", "-q")
