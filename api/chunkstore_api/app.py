@@ -11,10 +11,12 @@ from chunkstore import __version__
 from chunkstore.store import Store
 from chunkstore_api import names, problems
 from chunkstore_api.access import Doorkeeper, authorise
+from chunkstore_api.bounds import Bounds
 from chunkstore_api.context import Context, allow_everybody
 from chunkstore_api.gates import Gate
 from chunkstore_api.guard import Guard
 from chunkstore_api.metrics import Counting, Metrics
+from chunkstore_api.rates import Throttle
 from chunkstore_api.settings import Settings
 from chunkstore_api.tokens import TokensFile
 
@@ -64,6 +66,9 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     )
     metrics = app.state.metrics = Metrics()
     problems.install(app)
+    app.add_middleware(Bounds)
+    if limits.rate is not None:
+        app.add_middleware(Throttle, rate=limits.rate)
     if tokens:
         app.add_middleware(Doorkeeper, tokens=tokens)
     else:

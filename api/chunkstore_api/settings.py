@@ -18,6 +18,7 @@ class Limits:
         wait: how long a transfer waits for its turn before it is answered by 503.
         idle: how long a client may neither take nor give a byte before it is cut off.
         upload_size: the longest file or archive that is taken in, decompressed.
+        rate: requests a second of one token or address; None for no bound.
         members: the most members of an archive, in and out where that costs memory.
     """
 
@@ -27,10 +28,13 @@ class Limits:
     idle: float = 30.0
     upload_size: int = 1 << 40
     members: int = 200_000
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         if self.downloads < 1 or self.uploads < 1:
             raise InvalidInputError("a server needs at least one transfer in each direction")
+        if self.rate is not None and not self.rate > 0:
+            raise InvalidInputError("a rate is more than no request a second")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

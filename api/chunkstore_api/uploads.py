@@ -16,6 +16,7 @@ from fastapi import Request
 
 from chunkstore.values import PushResult
 from chunkstore_api.body import Body
+from chunkstore_api.bounds import lift
 from chunkstore_api.codings import decoded
 from chunkstore_api.context import Context
 from chunkstore_api.digests import Checked, Measured, parse_digests, too_large
@@ -54,6 +55,7 @@ async def receive(
         raise RequestError(
             400, "invalid_input", "a part of a file cannot be put", hint="send the whole file"
         )
+    lift(request)
     async with served.uploads.place():
         body = Body(limits.idle)
         measured = _measured(request, body, limits.upload_size)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import click
 
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
 from chunkstore_cli.interrupts import Stopped
-from chunkstore_cli.options import tokens_option, verb
+from chunkstore_cli.options import size_option, tokens_option, verb
 from chunkstore_cli.session import Session
 
 
@@ -37,6 +38,12 @@ from chunkstore_cli.session import Session
 )
 @click.option("--downloads", type=click.IntRange(1), default=16, help="Transfers out at once.")
 @click.option("--uploads", type=click.IntRange(1), default=4, help="Transfers in at once.")
+@size_option("--upload-size", help="The longest upload that is taken, 1024G without.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests a second of one token, or of one address without tokens. No bound without.",
+)
 def serve(
     session: Session,
     host: str,
@@ -45,6 +52,8 @@ def serve(
     insecure: bool,
     downloads: int,
     uploads: int,
+    upload_size: int | None,
+    rate: float | None,
 ) -> None:
     """Serve the store over HTTP until Ctrl-C.
 
@@ -59,12 +68,15 @@ def serve(
             f"the server needs packages that are not installed: {error.name}",
             hint="pip install 'chunkstore-cas[api]'",
         ) from error
+    limits = Limits(downloads=downloads, uploads=uploads, rate=rate)
+    if upload_size is not None:
+        limits = dataclasses.replace(limits, upload_size=upload_size)
     settings = Settings(
         host=host,
         port=port,
         open_to_all=insecure,
         tokens=session.tokens_path(tokens),
-        limits=Limits(downloads=downloads, uploads=uploads),
+        limits=limits,
     )
 
     def listening(address: str) -> None:

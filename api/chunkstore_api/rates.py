@@ -1,0 +1,72 @@
+"""How fast one client may ask: so many requests a second, with a burst of as many.
+
+A client is a token where there are tokens, else an address. Counted in each process alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chunkstore_api.problems import problem
+
+CLIENTS: Final = 10_000
+"""How many clients are kept in mind; who asked longest ago is forgotten first."""
+
+
+class Rates:
+    """What each client has left."""
+
+    def __init__(self, rate: float) -> None:
+        """`rate` in requests a second."""
+        self._rate = rate
+        self._burst = max(1.0, rate)
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many clients are kept in mind."""
+        return len(self._left)
+
+    def wait(self, client: str, now: float) -> float:
+        """Count a request at a time; return the seconds that it comes too early, 0 for none."""
+        left, then = self._left.pop(client, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        missing = max(0.0, 1.0 - left)
+        self._left[client] = (left if missing else left - 1.0, now)
+        if len(self._left) > CLIENTS:
+            self._left.popitem(last=False)
+        return missing / self._rate
+
+
+class Throttle:
+    """Refuses what comes too fast."""
+
+    def __init__(self, app: ASGIApp, *, rate: float) -> None:
+        self._app = app
+        self._rates = Rates(rate)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] == "http" and (seconds := self._rates.wait(_who(scope), time.monotonic())):
+            answer = problem(
+                429,
+                "too_many_requests",
+                "requests come faster than the server takes them from one client",
+                "wait for the seconds of Retry-After",
+                {"Retry-After": str(math.ceil(seconds))},
+            )
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _who(scope: Scope) -> str:
+    token = scope.get("state", {}).get("token")
+    if token is not None and token.id:
+        return f"token {token.id}"
+    client = scope.get("client")
+    return f"address {client[0] if client else ''}"
