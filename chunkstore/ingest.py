@@ -44,7 +44,7 @@ _INDEX_BYTES: Final = 128 * 1024 * 1024
 _INDEX_SECONDS: Final = 15.0
 """Durable packs are put into the index this often, so a push that is killed loses no more."""
 
-_INDEX_CHUNKS: Final = MAX_PACK_CHUNKS
+_INDEX_CHUNKS: Final = MAX_PACK_CHUNKS // 2
 """So are this many chunks: one that is not yet in the index takes 0.4 KB of memory."""
 
 _FRAMES_AHEAD: Final = 6

@@ -32,6 +32,10 @@ from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Clock
 
 FRAME_CHUNKS: Final = MAX_PACK_CHUNKS // 16  # files of a few bytes must not fill a directory
+_PACK_CHUNKS: Final = MAX_PACK_CHUNKS // 4
+"""A pack of many small files ends with so many, long before it has the bytes that it aims at. The
+chunks of packs that are under way are in nobody's index yet and take 0.4 KB of memory each."""
+
 _LONGEST_TAIL: Final = MAX_PACK_CHUNKS * 50 + TRAILER_LENGTH
 _METADATA_PACK: Final = 8 * MIB
 """Packs of metadata aim at no more: their bodies are held beside those of data, and fill slowly.
@@ -185,7 +189,7 @@ class Packer:
         self._frames.append(frame)
         self._chunks += len(frame.ids)
         self._laid += 1
-        if body.tell() >= self._target:
+        if body.tell() >= self._target or self._chunks >= _PACK_CHUNKS:
             self._close_pack()
 
     def _take_body(self) -> mmap.mmap:
