@@ -2,7 +2,7 @@
 
 Frames are those that a push would make. The first 64 are all compressed, of the others every
 eighth; what the others take up is told from these, kind by kind. So up to 64 MiB of new data are
-compressed whole, and of more about an eighth. Neighbours: `ingest` gives the chunks.
+compressed whole, and of more about an eighth. Neighbour: `chunk_writer` gives the chunks.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from typing import Final, TypeAlias
 
 from chunkstore.errors import CorruptObjectError, FilesystemError
 from chunkstore.format.manifest import PackHint
+from chunkstore.fragmentation import STRETCH_CHUNKS, STRETCH_FILES, STRETCH_SIZE
 from chunkstore.ids import ChunkKind
 from chunkstore.profile import OFF, WAIT, Clock
 from chunkstore.reader import Opened, Reader, Span, Wanted
@@ -28,17 +29,9 @@ from chunkstore.restored_file import RestoredFile
 from chunkstore.small_file import SmallFile
 from chunkstore.target import Folder
 
-BATCH_SIZE: Final = 256 * 1024 * 1024
-"""Raw bytes of a batch, of which only the ids are held. A frame is fetched once for each batch that
-needs it, so the larger a batch is, the less is read of a version whose chunks are scattered: of
-64 MB after 50 versions 1.64 to 2.59 times its bytes instead of 2.21 to 3.79 with 32 MiB, for 4 MB
-of memory."""
-
 _EARLY_SIZE: Final = 32 * 1024 * 1024
 """Raw bytes of a batch that goes off while as many bytes of the target are looked through."""
 
-BATCH_CHUNKS: Final = 4096
-BATCH_FILES: Final = 2048
 _BATCHES: Final = 3
 """Batches under way, so that no worker waits while the next one is looked up."""
 
@@ -90,9 +83,9 @@ class _Batch:
     def full(self) -> bool:
         early = self.looked_through >= _EARLY_SIZE
         return (
-            self.size >= (_EARLY_SIZE if early else BATCH_SIZE)
-            or len(self.rows) >= BATCH_CHUNKS
-            or self.files >= BATCH_FILES
+            self.size >= (_EARLY_SIZE if early else STRETCH_SIZE)
+            or len(self.rows) >= STRETCH_CHUNKS
+            or self.files >= STRETCH_FILES
             or self.handles >= _MOST_HANDLES // _BATCHES
         )
 

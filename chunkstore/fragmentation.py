@@ -14,9 +14,19 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from chunkstore.limits import MIB
+
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+STRETCH_SIZE: Final = 256 * MIB
+STRETCH_CHUNKS: Final = 4096
+STRETCH_FILES: Final = 2048
+"""How much of a version a pull fetches at a time, in raw bytes, and a push looks at. Of that only
+the ids are held. A frame is fetched once for each stretch that needs it, so the longer these are,
+the less is read of a version whose chunks are scattered: of 64 MB after 50 versions 1.64 to 2.59
+times its bytes instead of 2.21 to 3.79 with 32 MiB, for 4 MB of memory."""
 
 MOST_READ: Final = 1.4
 """Stored bytes that a stretch may read for each one that it needs. What a whole version reads comes

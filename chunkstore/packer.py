@@ -2,7 +2,7 @@
 
 One Packer serves one class of chunks in one push. Its methods are called by one thread; frames
 are compressed and packs uploaded by the pools of the push. Implements the write side of
-section 5, "Pack", of docs/design/format.md. Neighbours: `writer` above, `objects` below.
+section 5, "Pack", of docs/design/format.md. Neighbours: `chunk_writer` above, `objects` below.
 """
 
 from __future__ import annotations

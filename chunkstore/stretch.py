@@ -4,7 +4,7 @@ A stretch is about what a pull fetches at once. Its entries wait here until it i
 `fragmentation` says which of its chunks lie too scattered, those are read from the store and packed
 once more, and the entries go on with the places where their chunks lie now. Only stretches with new
 chunks are looked at: the others are as the version before left them. One thread calls.
-Neighbours: `ingest` gives the entries and packs the chunks.
+Neighbours: `ingest` gives the entries, `chunk_writer` packs the chunks.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ import numpy as np
 
 from chunkstore.chunk_index import ABSENT, ChunkIndex, Places
 from chunkstore.errors import IntegrityError
-from chunkstore.fragmentation import IntArray, to_store_again
+from chunkstore.fragmentation import (
+    STRETCH_CHUNKS,
+    STRETCH_FILES,
+    STRETCH_SIZE,
+    IntArray,
+    to_store_again,
+)
 from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind
 from chunkstore.limits import MIB
 from chunkstore.objects import Objects
 from chunkstore.reader import Reader, Wanted
 
 log = logging.getLogger(__name__)
-
-STRETCH_SIZE: Final = 256 * MIB
-STRETCH_CHUNKS: Final = 4096
-STRETCH_FILES: Final = 2048
-"""As much as a batch of a pull holds; see `fetcher`."""
 
 LEAST_SIZE: Final = 4 * MIB
 """A shorter stretch is a few frames anyhow; so small pushes need no more requests than before."""
