@@ -38,7 +38,13 @@ from chunkstore.format.index import (
 from chunkstore.format.manifest import PackHint
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.limits import MIB
-from chunkstore.lookup import DamagedSegmentError, Matches, Searched, SegmentInMemory
+from chunkstore.lookup import (
+    DamagedSegmentError,
+    EntryColumns,
+    Matches,
+    Searched,
+    SegmentInMemory,
+)
 from chunkstore.objects import Objects
 from chunkstore.pack_table import ABSENT, PackTable
 from chunkstore.sampling import Sampling
@@ -254,6 +260,10 @@ class ChunkIndex:
             self._mend(loaded)
             return question(loaded.segment)
 
+    def _places(self, loaded: _Loaded, hits: Matches) -> EntryColumns | None:
+        """Return where those entries lie, or None where `_mend` found their segment gone."""
+        return self._ask(loaded, lambda s: s.places(hits.at) if s.entries else None)
+
     def _sort(self) -> None:
         """Bring what was loaded into the order of `_lengths`; what is listed no more comes last."""
         ranks: dict[SegmentId | None, int] = {s: rank for rank, s in enumerate(self._lengths)}
@@ -346,7 +356,9 @@ class ChunkIndex:
         columns = np.full((7, len(ids) // ID_SIZE), ABSENT, np.int64)
         with self._lock:
             for loaded, hits, numbers in self._hits(ids, self._packs.all_numbers(without)):
-                places = self._ask(loaded, lambda s, at=hits.at: s.places(at))  # type: ignore[misc]
+                places = self._places(loaded, hits)
+                if places is None:
+                    continue
                 columns[0][hits.rows] = numbers
                 for column, values in zip(columns[1:], places, strict=True):
                     column[hits.rows] = values
@@ -374,7 +386,9 @@ class ChunkIndex:
                 before[loaded.base] = total
                 total += loaded.segment.entries
             for loaded, hits, _ in self._hits(ids):
-                places = self._ask(loaded, lambda s, at=hits.at: s.places(at))  # type: ignore[misc]
+                places = self._places(loaded, hits)
+                if places is None:
+                    continue
                 entries[hits.rows] = before[loaded.base] + hits.at
                 sizes[hits.rows] = places.sizes
                 share = places.frame_lengths / np.maximum(places.frame_sizes, 1)

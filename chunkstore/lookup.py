@@ -52,7 +52,6 @@ _BLOCK: Final = 128
 """Entries of a block: 5 KB to read and hash for an id, 24 bytes in memory."""
 
 _SUM: Final = 8
-_READ: Final = 1 << 20
 
 
 class DamagedSegmentError(Exception):

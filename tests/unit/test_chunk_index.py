@@ -152,6 +152,28 @@ def test_damage_of_the_cache_changes_no_answer(
         check(index or opened(backend, folder), places, ids)
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_places_that_are_damaged_come_from_the_store(merged: bool) -> None:
+    """Where another writer has merged the segment meanwhile, its chunks are no longer known."""
+    packs = many_packs(1000, packs=5)
+    backend, places, ids = stored([packs], set()), dict_of([packs], set()), every_id([packs])
+    with TemporaryDirectory() as folder, mock.patch.object(chunk_index, "_HELD", 0):
+        opened(backend, folder)
+        index = opened(backend, folder)
+        (segment,) = index._segments
+        (path,) = Path(folder).iterdir()
+        content = bytearray(path.read_bytes())
+        sizes_at = len(encode_segment(packs)) - 4 * segment.segment.entries
+        content[sizes_at:-1000] = bytes(len(content[sizes_at:-1000]))
+        path.write_bytes(content)  # ids are found, offsets and sizes are not
+        if merged:
+            backend.delete([layout.segment_key(segment.identifier)])
+        joined = b"".join(ids)
+        found, measured = index.locate(joined), index.measure(joined)
+        assert (found.packs != ABSENT).any() == (measured[0] != ABSENT).any() == (not merged)
+        check(index, {} if merged else places, ids)
+
+
 @given(stores())
 def test_a_merge_changes_no_answer(store: tuple[list[list[IndexedPack]], set[PackId]]) -> None:
     """Merged as many segments as there are, each chunk is found where it was found before."""
