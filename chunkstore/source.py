@@ -123,8 +123,10 @@ class Source:
         """Return the bytes of the source, or None where they are not known to be under `bound`.
 
         Looks at no more than the first thousand entries of a folder, and reads no more of a
-        stream than `bound`.
+        stream than `bound`. Nothing is known of what is stored, which is not read again.
         """
+        if self.stored is not None:
+            return None
         if self.stream is not None:
             return self.stream.size_below(bound)
         if self.file is not None:

@@ -18,18 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from blake3 import blake3
-
 from chunkstore.archive import in_order
 from chunkstore.census import Census
-from chunkstore.chunk_index import ABSENT, Budget, ChunkIndex
+from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.chunker import Chunker, slow_chunker
-from chunkstore.compaction import is_due
 from chunkstore.entries import entries_below
 from chunkstore.errors import (
     BackendError,
     ConflictError,
-    IntegrityError,
     InvalidInputError,
     MissingObjectError,
     UnreadableFilesError,
@@ -43,29 +39,23 @@ from chunkstore.format.ref import Ref, VersionRecord, empty_ref
 from chunkstore.ids import ManifestId
 from chunkstore.ingest import Ingest
 from chunkstore.layout import check_name
-from chunkstore.limits import KIB, MAX_MESSAGE_LENGTH
+from chunkstore.limits import MAX_MESSAGE_LENGTH
 from chunkstore.objects import Objects
 from chunkstore.parent import ParentVersion
 from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, check_expected, check_tag, resolve, with_tag
-from chunkstore.sampling import indexed
 from chunkstore.segment_cache import SegmentCache
 from chunkstore.slicer import Slicer
 from chunkstore.source import Source
 from chunkstore.takeover import TakeOver
 from chunkstore.values import PushResult, PushStats
+from chunkstore.view import View
 
 log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 5
 _MOVES: Final = 100
-
-_TINY: Final = 64 * KIB
-_TINY_PACKS: Final = 2
-_SMALL: Final = 4 * 1024 * KIB
-_LOOKUP_WORTH: Final = 256 * KIB
-_DIRECTORIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,13 +193,11 @@ class _Push:
             stored = pool.submit(self._refs.get, dataset)
             self._state = objects.read_gc_state()  # W0: before anything of the index
         self._stored = stored.result()
-        self._index = ChunkIndex(objects, caches.segments)
+        self._view = View(objects, caches.segments, caches.index_budget)
         self._reader = Reader(objects, self._whole_index)
         self._parent: Manifest | None = None
         self._parent_record: VersionRecord | None = None
         self._needed: list[Needed | None] = []
-        self._complete = False  # whether the view has every segment of the store
-        self._listed = True  # whether the segments of the store were listed
 
     def _find_parent(self) -> None:
         against, expect = self._options.against, self._options.expect
@@ -231,47 +219,16 @@ class _Push:
         return self._objects.read_gc_state() != self._state
 
     def _load_view(self) -> None:
-        """Load as much of the index as the size of the source is worth.
+        self._view.load(
+            self._state,
+            self._parent_packs,
+            lambda bound: self._source.size_below(bound, self._options.paths),
+            keep=self._options.keep,
+        )
 
-        A push of one small file must not even list the index of a large store: what is not
-        found is sent again, which costs less than looking it up.
-        """
-        size = self._source.size_below(_SMALL, self._options.paths)
-        packs = self._parent.packs if self._parent else ()
-        few = size is not None and size < _TINY and len(packs) <= _TINY_PACKS
-        if self._options.keep and (self._source.stored is not None or not few):
-            # W1 holds for the files that are kept, and nobody could send what is not found
-            self._complete = self._index.load(self._state, Budget(length=1 << 62))
-        elif size is None:
-            self._load_large()
-        elif size >= _TINY:
-            budget = Budget(size * 8, max(1, size // _LOOKUP_WORTH))
-            self._complete = self._index.load(self._state, budget)
-        else:
-            self._listed = False
-            self._index.start(self._state)
-            if len(packs) <= _TINY_PACKS:
-                self._add_directories(packs)
-
-    def _load_large(self) -> None:
-        """Load the index within the budget, else what its share has and the parent's packs."""
-        length = self._caches.index_budget
-        self._complete = self._index.load(self._state, Budget(length, sampled=True))
-        if self._complete or self._parent is None:
-            return
-        hints = self._parent.packs
-        numbers = self._index.find_packs([hint.pack_id for hint in hints]).tolist()
-        wanted: list[PackHint] = []
-        for hint, number in zip(hints, numbers, strict=True):
-            length -= hint.length - hint.directory_offset if number == ABSENT else 0
-            if number == ABSENT and length >= 0:
-                wanted.append(hint)
-        self._add_directories(wanted)
-
-    def _add_directories(self, hints: Sequence[PackHint]) -> None:
-        with ThreadPoolExecutor(_DIRECTORIES, "chunkstore-start") as pool:
-            found = list(pool.map(lambda hint: indexed(self._objects, hint), hints))
-        self._index.add_packs([pack for pack in found if pack is not None])
+    @property
+    def _parent_packs(self) -> Sequence[PackHint]:
+        return self._parent.packs if self._parent else ()
 
     def run(self) -> PushResult | None:
         """Push; None where what the version needs was removed meanwhile."""
@@ -285,7 +242,7 @@ class _Push:
             Ingest(
                 self._objects,
                 self._config,
-                self._index,
+                self._view.index,
                 states,
                 level=self._options.level,
                 dry_run=self._options.dry_run,
@@ -311,9 +268,9 @@ class _Push:
             return result
 
     def _slice(self, ingest: Ingest, states: FileStates) -> None:
-        parent = ParentVersion(self._parent, self._reader, self._index)
+        parent = ParentVersion(self._parent, self._reader, self._view.index)
         chunker, clock = Chunker(self._config.chunker), self._options.clock
-        take_over = TakeOver(self._parent, self._index, states)
+        take_over = TakeOver(self._parent, self._view.index, states)
         slicer = Slicer(chunker, parent, states, take_over, ingest.emit, clock)
         if not self._source.archive:
             self._source.slice(slicer, self._options.paths, keep=self._options.keep)
@@ -349,7 +306,7 @@ class _Push:
             record = self._commit(manifest, identifier, ingest.stored_bytes + length)
         except _OvertakenError:
             return None
-        self._compact(record)
+        self._view.compact(self._dataset, record.number)
         return self._result(ingest, record, length, unchanged=False)
 
     def _unchanged(self, ingest: Ingest, record: VersionRecord) -> PushResult:
@@ -365,14 +322,14 @@ class _Push:
             return self._tagged(ref, record.number)
 
         if not self._options.dry_run:
-            if not ingest.untouched or (self._complete and ingest.totals.new_bytes):
+            if not ingest.untouched or (self._view.complete and ingest.totals.new_bytes):
                 ingest.finish()
             if self._options.tags:
                 self._refs.swap(self._dataset, edit, self._guard_of_tags, known=self._stored)
         return self._result(ingest, record, 0, unchanged=True)
 
     def _manifest(self, ingest: Ingest) -> Manifest:
-        packs, pages = ingest.page_refs(self._parent.packs if self._parent else ())
+        packs, pages = ingest.page_refs(self._parent_packs)
         return fit_manifest(
             Manifest(
                 dataset=self._dataset,
@@ -444,20 +401,11 @@ class _Push:
         """
         while (state := self._objects.read_gc_state()) != self._state:
             self._state = state
-            self._load_large()
+            self._view.load_large(self._state, self._parent_packs)
             for ids in self._reader.every_id(manifest):
-                if (self._index.find(ids) == ABSENT).any():
+                if (self._view.index.find(ids) == ABSENT).any():
                     raise _OvertakenError
         return state.generation
-
-    def _compact(self, record: VersionRecord) -> None:
-        try:
-            if self._listed:
-                self._index.compact()
-            elif is_due(blake3(self._dataset.encode()).digest()[0], record.number):
-                self._index.compact(relist=True)
-        except (BackendError, IntegrityError) as error:
-            log.warning("the index was not compacted: %s", error)
 
     def _result(
         self, ingest: Ingest, record: VersionRecord | None, more_bytes: int, *, unchanged: bool

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import pytest
 from blake3 import blake3
 
-from chunkstore import ChunkerSpec, Store, fragmentation, stretch, writer
+from chunkstore import ChunkerSpec, Store, fragmentation, stretch, view
 from chunkstore.backends.base import Backend
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.chunk_index import ABSENT, ChunkIndex
@@ -56,7 +56,7 @@ def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     They load the whole index, so that they may merge it, and store again what lies scattered, here
     at the least sign of it.
     """
-    monkeypatch.setattr(writer, "_SMALL", 20_000)
+    monkeypatch.setattr(view, "_SMALL", 20_000)
     monkeypatch.setattr(stretch, "LEAST_SIZE", 1)
     monkeypatch.setattr(fragmentation, "MOST_READ", 1.0)
 
