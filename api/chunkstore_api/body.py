@@ -88,6 +88,7 @@ class Body(io.RawIOBase):
             if not self._parts and self._error is not None:
                 raise self._error
             left = size if size >= 0 else self._length
+            was_full = self._length >= _AHEAD
             while self._parts and left:
                 part = self._parts.popleft()
                 if len(part) > left:
@@ -96,6 +97,6 @@ class Body(io.RawIOBase):
                 found.append(part)
                 left -= len(part)
                 self._length -= len(part)
-            if self._length < _AHEAD:
+            if was_full and self._length < _AHEAD:  # to wake the loop is a system call
                 self._loop.call_soon_threadsafe(self._room.set)
         return b"".join(found)

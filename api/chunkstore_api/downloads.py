@@ -67,8 +67,8 @@ class Download(Response):
         """Send it, until the client is gone."""
         del scope
         async with self._gate.place():
-            gone = asyncio.ensure_future(_disconnected(receive))
             blocks = await self._gate.run(self._begin)
+            gone = asyncio.ensure_future(_disconnected(receive))
             following = functools.partial(next, blocks, None)
             try:
                 block = await self._gate.run(following)

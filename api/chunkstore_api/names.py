@@ -7,7 +7,7 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import Convertor, PathConvertor, register_url_convertor
 
 _UNSAFE: Final = re.compile(r'[^\x20-\x7e]|["\\%;/]')
 _TYPES: Final = mimetypes.MimeTypes()  # those of Python, not of the machine: the same everywhere
@@ -54,10 +54,17 @@ class _VersionConvertor(Convertor[str]):
         return value.replace("/", "~")
 
 
+class _FileConvertor(PathConvertor):
+    """A file's path in a URL, whole: `.*$` would drop a line feed at its end."""
+
+    regex = r"[\s\S]*"
+
+
 def register() -> None:
-    """Make `{name:dataset}` and `{version:version}` known to routes."""
+    """Make `{name:dataset}`, `{version:version}` and `{path:file}` known to routes."""
     register_url_convertor("dataset", _DatasetConvertor())
     register_url_convertor("version", _VersionConvertor())
+    register_url_convertor("file", _FileConvertor())
 
 
 def url_part(text: str, *, slashes: bool = False) -> str:

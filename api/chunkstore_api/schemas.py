@@ -125,7 +125,7 @@ class Changes(BaseModel):
     before: Number
     after: Number
     changes: list[ChangeDocument]
-    next: Annotated[str | None, Field(description="`from` of the next page")] = None
+    next: Annotated[str | None, Field(description="`after` of the next page")] = None
 
 
 class Kind(BaseModel):

@@ -19,7 +19,7 @@ class Limits:
         idle: how long a client may neither take nor give a byte before it is cut off.
         upload_size: the longest file or archive that is taken in, decompressed.
         rate: requests a second of one token or address; None for no bound.
-        members: the most members of an archive, in and out where that costs memory.
+        members: the most files of a version that is sent as a zip, which costs memory.
     """
 
     downloads: int = 16

@@ -92,7 +92,7 @@ def routes(store: Store) -> list[tuple[str, str]]:
                 path = path.replace(f"{{{part}}}", "pets")
             for part in ("version:version", "before:version"):
                 path = path.replace(f"{{{part}}}", "latest")
-            for part in ("path:path", "filename:path", "tag:version", "kind"):
+            for part in ("path:file", "filename:file", "tag:version", "kind"):
                 path = path.replace(f"{{{part}}}", "tar" if part == "kind" else "f.txt")
             assert "{" not in path, path
             found.append((method, path))

@@ -58,7 +58,9 @@ def get_archive(
         "X-Content-Type-Options": "nosniff",
     }
     if request.method == "HEAD":
-        return Response(headers=headers)
+        described = Response(headers=headers)
+        del described.headers["content-length"]  # that of nothing
+        return described
     make = tar_blocks if kind == "tar" else zip_blocks
     return Download(
         served.downloads,

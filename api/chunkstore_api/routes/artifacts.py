@@ -19,7 +19,7 @@ router = APIRouter(tags=["artifacts"])
 OUTPUTS = "outputs"
 ExecId = Annotated[str, Path(description="the execution: a dataset", examples=["job42"])]
 FileName = Annotated[str, Path(description="the path below `outputs/`", examples=["model.bin"])]
-DOWNLOAD = "/artifacts/{exec_id:dataset}/download/{filename:path}"
+DOWNLOAD = "/artifacts/{exec_id:dataset}/download/{filename:file}"
 
 
 @router.head(DOWNLOAD, dependencies=[Depends(allow(Right.READ))], operation_id="head_artifact")
@@ -30,7 +30,7 @@ def get_artifact(request: Request, served: Served, exec_id: ExecId, filename: Fi
 
 
 @router.put(
-    "/artifacts/{exec_id:dataset}/upload/{filename:path}",
+    "/artifacts/{exec_id:dataset}/upload/{filename:file}",
     dependencies=[Depends(allow(Right.WRITE))],
     operation_id="put_artifact",
     status_code=201,

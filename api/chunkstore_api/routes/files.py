@@ -23,7 +23,7 @@ Name = Annotated[str, Path(description="the dataset; `~` for each slash", exampl
 VersionName = Annotated[str, Path(description="number, tag, `latest`, `~N`", examples=["latest"])]
 FilePath = Annotated[str, Path(description="the path in the version", examples=["a/b.json"])]
 
-FILE = "/v1/datasets/{name:dataset}/versions/{version:version}/files/{path:path}"
+FILE = "/v1/datasets/{name:dataset}/versions/{version:version}/files/{path:file}"
 
 
 @router.head(FILE, dependencies=[Depends(allow(Right.READ))], operation_id="head_file")
