@@ -23,13 +23,12 @@ def in_order(files: Sequence[Placed], others: Sequence[Member]) -> Iterator[Plac
     Raises:
         InvalidInputError: two members have the same path, or a hard link leads nowhere.
     """
-    found = {entry.path: (entry, places) for entry, places in files}
-    if len(found) != len(files):
-        seen: set[str] = set()
-        for entry, _ in files:
-            if entry.path in seen:
-                _twice(entry.path)
-            seen.add(entry.path)
+    found: dict[str, Placed] = {}
+    for placed in files:
+        path = placed[0].path
+        if path in found:
+            _twice(path)
+        found[path] = placed
     for member in others:
         if member.path in found and member.kind != EntryKind.FOLDER:
             _twice(member.path)

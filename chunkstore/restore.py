@@ -43,7 +43,7 @@ from chunkstore.target import (
     superfluous,
 )
 from chunkstore.values import PullStats
-from chunkstore.walk import PART_PREFIX
+from chunkstore.walk import part_problem
 
 LinkPolicy: TypeAlias = Literal["none", "inside", "all"]
 
@@ -260,8 +260,8 @@ class Restore:
 
     def _name_problem(self, place: str) -> str | None:
         """Return why nothing can be restored at `place`, whatever stands there."""
-        if PART_PREFIX in place and any(p.startswith(PART_PREFIX) for p in place.split("/")):
-            return f"{PART_PREFIX}... is for files that a pull has not finished"
+        if problem := part_problem(place):
+            return problem
         other = self._target.clash(place) if self._target else None
         if other is not None:
             return f"this file system cannot tell it from {other!r} beside it"

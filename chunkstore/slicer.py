@@ -15,7 +15,7 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -28,17 +28,10 @@ from chunkstore.parent import ParentVersion
 from chunkstore.profile import OFF, Clock
 from chunkstore.steps import Batch, Gone, Piece, Ready, SourceFile, Step, Taken
 from chunkstore.takeover import SamePage, SameStart, TakeOver
-from chunkstore.tar_reader import Member
+from chunkstore.tar_reader import Member, Readable
 from chunkstore.walk import FileState, Found, LeftOut, state_of
 
 _ATTEMPTS: Final = 3
-
-
-class Readable(Protocol):
-    """Anything that gives bytes when it is asked for some."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, none at the end."""
 
 
 class Slicer:

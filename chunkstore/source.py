@@ -6,6 +6,7 @@ Neighbours: `walk` goes through a folder, `slicer` cuts what is found.
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import stat
 import time
@@ -20,7 +21,7 @@ from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.format.path import path_problem
 from chunkstore.slicer import Slicer, fill_from
 from chunkstore.tar_reader import Member, TarReader, refuse
-from chunkstore.walk import PART_PREFIX, Found, LeftOut, size_of, walk
+from chunkstore.walk import Found, LeftOut, part_problem, size_of, walk
 
 _MOST_ENTRIES: Final = 1000
 
@@ -192,30 +193,28 @@ class PeekedStream:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._ahead = b""
+        self._ahead = io.BytesIO()
         self._ended = False
 
     def size_below(self, bound: int) -> int | None:
         """Return how long the rest of the stream is if that is under `bound`, else None."""
-        if not self._ended and len(self._ahead) < bound:
-            buffer = memoryview(bytearray(bound - len(self._ahead)))
+        ahead = self._ahead.read()
+        if not self._ended and len(ahead) < bound:
+            buffer = memoryview(bytearray(bound - len(ahead)))
             filled = fill_from(self._stream)(buffer)
-            self._ahead += buffer[:filled]
+            ahead += buffer[:filled]
             self._ended = filled < len(buffer)
-        return len(self._ahead) if self._ended else None
+        self._ahead = io.BytesIO(ahead)
+        return len(ahead) if self._ended else None
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, none at the end."""
-        if self._ahead or self._ended:
-            data, self._ahead = self._ahead[:size], self._ahead[size:]
-            return data
-        return self._stream.read(size)
+        data = self._ahead.read(size)
+        return data if data or self._ended else self._stream.read(size)
 
 
 def _checked(name: str) -> str:
-    problem = path_problem(name)
-    if problem is None and any(part.startswith(PART_PREFIX) for part in name.split("/")):
-        problem = f"{PART_PREFIX}... is for files that a pull has not finished"
+    problem = path_problem(name) or part_problem(name)
     if problem:
         raise InvalidInputError(
             f"not a path in a version: {name!r}: {problem}", hint="give another by --name PATH"

@@ -18,7 +18,7 @@ from chunkstore.errors import InvalidInputError
 from chunkstore.format.manifest import EntryKind
 from chunkstore.format.path import path_problem
 from chunkstore.limits import KIB, MAX_FILE_SIZE, MAX_LINK_TARGET
-from chunkstore.walk import PART_PREFIX
+from chunkstore.walk import part_problem
 
 BLOCK: Final = 512
 
@@ -215,9 +215,7 @@ class TarReader:
             text = text.rstrip("/") if text.strip("/") else text
             if text in ("", "."):
                 return ""
-        problem = path_problem(text)
-        if problem is None and any(part.startswith(PART_PREFIX) for part in text.split("/")):
-            problem = "such names are for files that a pull has not finished"
+        problem = path_problem(text) or part_problem(text)
         if problem:
             refuse(f"the name of member {self.members}, {text[:200]!r}, cannot be: {problem}")
         return text

@@ -32,6 +32,13 @@ _MOST_IGNORE_BYTES: Final = 16 * 1024 * 1024
 _FILE: Final = EntryKind.FILE  # looking it up in the enumeration costs time
 
 
+def part_problem(path: str) -> str | None:
+    """Return why nothing is pushed from or restored at a path with such a name, None without."""
+    if PART_PREFIX in path and any(part.startswith(PART_PREFIX) for part in path.split("/")):
+        return f"{PART_PREFIX}... is for files that a pull has not finished"
+    return None
+
+
 class FileState(NamedTuple):
     """What the file system says of a file that nobody touched: bytes, times in ns, the x bit."""
 

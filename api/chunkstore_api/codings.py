@@ -16,6 +16,7 @@ from typing import IO, Final, Protocol, cast
 import zstandard
 
 from chunkstore.limits import MAX_ZSTD_WINDOW
+from chunkstore.tar_reader import Readable
 from chunkstore_api.problems import RequestError
 
 CODINGS: Final = ("zstd", "gzip")
@@ -30,13 +31,6 @@ _LEAST: Final = 1024
 """Bytes below which encoding gains less than its headers cost."""
 
 _QUALITY: Final = re.compile(r"([\w*-]+)(?:[ \t]*;[ \t]*q=([01](?:\.\d{0,3})?))?", re.ASCII)
-
-
-class Readable(Protocol):
-    """Anything that gives bytes when it is asked for some."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, none at the end."""
 
 
 def decoded(body: Readable, codings: str | None) -> Readable:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from blake3 import blake3
 
-from chunkstore_api.codings import Readable
+from chunkstore.tar_reader import Readable
 from chunkstore_api.problems import RequestError
 
 
