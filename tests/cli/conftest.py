@@ -19,6 +19,18 @@ from chunkstore.testing import servers
 PROGRAM = Path(sys.executable).parent / "chunkstore"
 
 
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which `chunkstore` is the installed program."""
+    path = f"{PROGRAM.parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""

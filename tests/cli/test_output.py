@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 from chunkstore_cli import output
 from chunkstore_cli.progress import time_left
 
-from tests.cli.conftest import PROGRAM, Place
+from tests.cli.conftest import Place, shell
 
 TRICKS = "\x1b[2J\x07\r\u202eexe.txt\u2066\x9b\u200f"
 TRICKY_NAME = "\u202eexe.txt\u2066\u200f\u2028"  # no version holds a name with control characters
@@ -171,43 +170,31 @@ def test_names_that_are_not_utf8(stocked: Place) -> None:
     assert [json.loads(line)["type"] for line in lines].count("error") == 2
 
 
-def _shell(command: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash in which `chunkstore` is the installed program."""
-    path = f"{PROGRAM.parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"],
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 def test_whoever_reads_may_stop(stocked: Place) -> None:
     """`| head` ends the command quietly, as SIGPIPE would."""
     for number in range(3000):
         stocked.file(f"many/{number:04}-{'x' * 100}", "")
     stocked.well("push", "many", "many")
     for command in ("ls many -R", "ls many --json", "ls many -q", "status many fresh --json"):
-        done = _shell(f"chunkstore {command} | head -n 1")
+        done = shell(f"chunkstore {command} | head -n 1")
         assert done.returncode == 141, (command, done)
         assert done.stderr == "", command
         assert len(done.stdout.splitlines()) == 1
     stocked.file("large.bin", bytes(4 << 20))  # more than any pipe holds
     stocked.well("push", "large.bin", "large")
-    done = _shell("(chunkstore cat large:large.bin; echo $? >&2) | head -c 3 | wc -c")
+    done = shell("(chunkstore cat large:large.bin; echo $? >&2) | head -c 3 | wc -c")
     assert (done.stdout.strip(), done.stderr) == ("3", "141\n")
-    assert _shell("chunkstore --help | true").stderr == ""
+    assert shell("chunkstore --help | true").stderr == ""
 
 
 def test_closed_streams(stocked: Place) -> None:
     """Without stdout, stderr or stdin a command does its work, and no file gets its output."""
     for number, closed in enumerate((">&-", "2>&-", "<&-", ">&- 2>&- <&-")):
         stocked.file("pets/notes.txt", f"change {number}\n")
-        done = _shell(f"chunkstore push pets pets {closed}")
+        done = shell(f"chunkstore push pets pets {closed}")
         assert (done.returncode, done.stderr) == (0, ""), closed
-        assert _shell(f"chunkstore ls pets {closed}").returncode == 0
-        assert _shell(f"chunkstore ls nothing {closed}").returncode == 4
+        assert shell(f"chunkstore ls pets {closed}").returncode == 0
+        assert shell(f"chunkstore ls nothing {closed}").returncode == 4
     assert len(stocked.well("log", "pets", "-q").lines) == 6
     stocked.well("pull", "pets", "out")
     assert Path("out/notes.txt").read_text() == "change 3\n"
@@ -216,21 +203,21 @@ def test_closed_streams(stocked: Place) -> None:
 def test_a_full_disk_behind_stdout(stocked: Place) -> None:
     """Output that cannot be written is a failure, said once; a push is done all the same."""
     for command in ("ls", "ls --json", "cat pets:cats/tom.bin", "stat", "--help"):
-        done = _shell(f"chunkstore {command} > /dev/full")
+        done = shell(f"chunkstore {command} > /dev/full")
         assert done.returncode == 1, (command, done)
         assert "No space left" in done.stderr
         assert "Traceback" not in done.stderr
         assert "Exception" not in done.stderr
     stocked.file("pets/more.txt", "more\n")
-    assert _shell("chunkstore push pets pets > /dev/full").returncode == 1
+    assert shell("chunkstore push pets pets > /dev/full").returncode == 1
     assert len(stocked.well("log", "pets", "-q").lines) == 3
 
 
 def test_a_full_disk_behind_stderr(stocked: Place) -> None:
     """The status tells the truth also where nothing can be said."""
-    assert _shell("chunkstore ls nothing 2> /dev/full").returncode == 4
-    assert _shell("chunkstore rm pets@1 --yes 2> /dev/full").returncode == 0
-    assert _shell("chunkstore ls nothing --debug 2> /dev/full").returncode == 4
+    assert shell("chunkstore ls nothing 2> /dev/full").returncode == 4
+    assert shell("chunkstore rm pets@1 --yes 2> /dev/full").returncode == 0
+    assert shell("chunkstore ls nothing --debug 2> /dev/full").returncode == 4
 
 
 def test_tables_are_aligned(stocked: Place) -> None:

@@ -13,19 +13,7 @@ import pytest
 
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
 from chunkstore.walk import PART_PREFIX
-from tests.cli.conftest import PROGRAM, Place
-
-
-def shell(command: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash in which `chunkstore` is the installed program."""
-    path = f"{PROGRAM.parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"],
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+from tests.cli.conftest import PROGRAM, Place, shell
 
 
 def names(data: bytes) -> list[str]:
