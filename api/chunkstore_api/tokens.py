@@ -197,7 +197,7 @@ class TokensFile:
         if expires is not None and expires <= now:
             raise InvalidInputError("a token cannot end before it is made")
         secret = secrets.token_hex(32)
-        with self._locked():
+        with self._locked() as folder:
             tokens = self._read_or_new()
             if any(token.name == name for token in tokens.by_id.values()):
                 raise AlreadyExistsError(
@@ -213,7 +213,7 @@ class TokensFile:
                 created=now,
                 expires=expires,
             )
-            self._write(replace(tokens, by_id={**tokens.by_id, token.id: token}))
+            self._write(replace(tokens, by_id={**tokens.by_id, token.id: token}), folder)
         return token, f"cs_{token.id}_{secret}"
 
     def revoke(self, which: str) -> Token:
@@ -223,12 +223,12 @@ class TokensFile:
             NotFoundError: there is none.
             as `read`, and FilesystemError where the file cannot be written.
         """
-        with self._locked():
+        with self._locked() as folder:
             tokens = self.read()
             for token in tokens.by_id.values():
                 if which in (token.id, token.name):
                     rest = {key: each for key, each in tokens.by_id.items() if each is not token}
-                    self._write(replace(tokens, by_id=rest))
+                    self._write(replace(tokens, by_id=rest), folder)
                     return token
         raise NotFoundError(
             f"{self.path} has no token of that id or name", hint="list them: chunkstore token list"
@@ -240,7 +240,8 @@ class TokensFile:
         return Tokens(secrets.token_bytes(32), {})
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[int]:
+        """Give the descriptor of the folder, under whose lock the file is read and replaced."""
         folder = os.path.dirname(os.path.realpath(self.path))
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -249,11 +250,11 @@ class TokensFile:
             raise FilesystemError(f"cannot open {folder}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+            yield handle
         finally:
             os.close(handle)
 
-    def _write(self, tokens: Tokens) -> None:
+    def _write(self, tokens: Tokens, folder: int) -> None:
         """Replace the file, whole or not at all; its mode and owner stay as far as may be."""
         path = os.path.realpath(self.path)
         temporary = f"{path}.{secrets.token_hex(4)}"
@@ -269,6 +270,7 @@ class TokensFile:
             except BaseException:
                 os.unlink(temporary)
                 raise
+            os.fsync(folder)  # else a crash might bring back what was revoked
         except OSError as error:
             raise FilesystemError(f"cannot write {self.path}: {error.strerror}") from error
 

@@ -204,6 +204,7 @@ def duration_option(name: str, **attributes: Any) -> Callable[[Decorated], Decor
 
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_LONGEST: Final = 100 * 366 * 86400  # beyond the year 9999 there are no dates
 
 
 def _parse_duration(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
@@ -212,7 +213,10 @@ def _parse_duration(ctx: click.Context, option: click.Parameter, value: str | No
     digits, unit = value[:-1], value[-1:]
     if unit not in _SECONDS or not (digits.isascii() and digits.isdigit()) or len(digits) > 6:
         raise click.BadParameter(f"{value!r} is no time; write for instance 30m or 7d", ctx, option)
-    return int(digits) * _SECONDS[unit]
+    seconds = int(digits) * _SECONDS[unit]
+    if seconds > _LONGEST:
+        raise click.BadParameter(f"{value!r} is more than 100 years", ctx, option)
+    return seconds
 
 
 def size_option(name: str, **attributes: Any) -> Callable[[Decorated], Decorated]:

@@ -36,6 +36,7 @@ def test_what_can_be_no_token_is_said(place: Place) -> None:
     assert place.run("token", "create", "bob", "--dataset", "A?").status == 2
     assert place.run("token", "create", "bob", "--expires", "soon").status == 2
     assert place.run("token", "create", "bob", "--expires", "0s").status == 2
+    assert place.run("token", "create", "bob", "--expires", "999999w").status == 2
     assert place.run("token", "revoke", "bob").status == 4
     (place.folder / "t.json").chmod(0o644)
     assert place.run("token", "list").status == 5
