@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from chunkstore.address import Address
 from chunkstore_api.context import Served, allow
 from chunkstore_api.pages import entries_page
+from chunkstore_api.routes.datasets import AfterPath, Limit
 from chunkstore_api.routes.files import send_file
-from chunkstore_api.routes.uploads import ANY_BODY, take_file
-from chunkstore_api.schemas import Entries, Pushed
+from chunkstore_api.routes.uploads import TAKING_FILE, take_file
+from chunkstore_api.schemas import Entries
 from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["artifacts"])
@@ -31,12 +32,8 @@ def get_artifact(request: Request, served: Served, exec_id: ExecId, filename: Fi
 
 @router.put(
     "/artifacts/{exec_id:dataset}/upload/{filename:file}",
-    dependencies=[Depends(allow(Right.WRITE))],
     operation_id="put_artifact",
-    status_code=201,
-    response_model=Pushed,
-    responses={200: {"model": Pushed, "description": "it was there already"}},
-    openapi_extra=ANY_BODY,
+    **TAKING_FILE,
 )
 async def put_artifact(
     request: Request, served: Served, exec_id: ExecId, filename: FileName
@@ -51,10 +48,7 @@ async def put_artifact(
     operation_id="list_artifacts",
 )
 def list_artifacts(
-    served: Served,
-    exec_id: ExecId,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
-    after: str = "",
+    served: Served, exec_id: ExecId, limit: Limit = 1000, after: AfterPath = ""
 ) -> Entries:
     """List the outputs of an execution."""
     return entries_page(served.store, Address(exec_id, "latest", OUTPUTS), limit, after)

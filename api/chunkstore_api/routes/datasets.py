@@ -37,6 +37,7 @@ WRITE = [Depends(allow(Right.WRITE))]
 DATASET = "/v1/datasets/{name:dataset}"
 VERSION = DATASET + "/versions/{version:version}"
 Limit = Annotated[int, Query(ge=1, le=1000, description="the most that one page has")]
+AfterPath = Annotated[str, Query(description="the last path of the page before")]
 TagName = Annotated[str, Path(description="`~` for each slash", examples=["prod"])]
 BeforeName = Annotated[str, Path(description="number, tag, `latest`, `~N`", examples=["1"])]
 
@@ -56,7 +57,7 @@ def list_entries(
     name: Name,
     version: VersionName,
     path: Annotated[str, Query(description="only what is at and below this path")] = "",
-    after: Annotated[str, Query(description="the last path of the page before")] = "",
+    after: AfterPath = "",
     limit: Limit = 1000,
 ) -> Entries:
     """List files, links and empty folders of a version, by path."""
@@ -69,7 +70,7 @@ def diff(
     name: Name,
     version: VersionName,
     before: BeforeName,
-    after: Annotated[str, Query(description="the last path of the page before")] = "",
+    after: AfterPath = "",
     limit: Limit = 1000,
 ) -> Changes:
     """List what differs from another version of the dataset, by path."""

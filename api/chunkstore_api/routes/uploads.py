@@ -23,29 +23,25 @@ Tags = Annotated[list[str], Query(description="names for the version; may be rep
 Expect = Annotated[
     str | None, Query(description="the version that must be the latest, `0` for none")
 ]
-ANY_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-TAR_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
 
 
-@router.put(
-    FILE,
-    dependencies=[Depends(allow(Right.WRITE))],
-    operation_id="put_file",
-    status_code=201,
-    response_model=Pushed,
-    responses={200: {"model": Pushed, "description": "it was there already"}},
-    openapi_extra=ANY_BODY,
-)
+def _taking(media_type: str, *, same: str) -> dict[str, Any]:
+    """Return what routes that take a body in have in common; `same` says when they give 200."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        "dependencies": [Depends(allow(Right.WRITE))],
+        "status_code": 201,
+        "response_model": Pushed,
+        "responses": {200: {"model": Pushed, "description": same}},
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }
+
+
+TAKING_FILE = _taking("application/octet-stream", same="it was there already")
+_TAKING_TAR = _taking("application/x-tar", same="nothing differs from the latest version")
+
+
+@router.put(FILE, operation_id="put_file", **TAKING_FILE)
 async def put_file(
     request: Request,
     served: Served,
@@ -97,23 +93,11 @@ async def take_file(
     return answer
 
 
-@router.post(
-    "/v1/datasets/{name:dataset}/versions",
-    dependencies=[Depends(allow(Right.WRITE))],
-    operation_id="post_version",
-    status_code=201,
-    response_model=Pushed,
-    responses={200: {"model": Pushed, "description": "nothing differs from the latest version"}},
-    openapi_extra=TAR_BODY,
-)
+@router.post("/v1/datasets/{name:dataset}/versions", operation_id="post_version", **_TAKING_TAR)
 @router.put(
     "/v1/datasets/{name:dataset}/versions/latest/archive.tar",
-    dependencies=[Depends(allow(Right.WRITE))],
     operation_id="put_archive",
-    status_code=201,
-    response_model=Pushed,
-    responses={200: {"model": Pushed, "description": "nothing differs from the latest version"}},
-    openapi_extra=TAR_BODY,
+    **_TAKING_TAR,
 )
 async def take_archive(
     request: Request,
