@@ -13,10 +13,12 @@ from typing import Final
 from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from chunkstore.errors import ChunkstoreError, NotFoundError
 from chunkstore_api import links
 from chunkstore_api.problems import RequestError, problem_of
+from chunkstore_api.rates import Rates, address_of
 from chunkstore_api.tokens import Right, Token, TokensFile
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,11 @@ _HINT: Final = "send the header 'Authorization: Bearer TOKEN'"
 class Doorkeeper:
     """Finds out whose request it is; refuses those of nobody."""
 
-    def __init__(self, app: ASGIApp, *, tokens: TokensFile) -> None:
+    def __init__(self, app: ASGIApp, *, tokens: TokensFile, rates: Rates | None = None) -> None:
+        """`rates` count those of nobody; the others are counted behind."""
         self._app = app
         self._tokens = tokens
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -41,13 +45,17 @@ class Doorkeeper:
             try:
                 token = self._token(scope)
             except RequestError as error:
-                await problem_of(error)(scope, receive, send)
+                answer = None
+                if self._rates is not None:
+                    answer = self._rates.refusal(f"nobody at {address_of(scope)}")
+                await (answer or problem_of(error))(scope, receive, send)
                 return
             state = scope.setdefault("state", {})
             state["token"] = token
             state["narrow"] = not token.everywhere or not token.id
         elif scope["type"] == "websocket":
-            raise NotImplementedError("there are no websockets here")
+            await WebSocketClose()(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
     def _token(self, scope: Scope) -> Token:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 
 from chunkstore import __version__
 from chunkstore.store import Store
@@ -16,11 +18,17 @@ from chunkstore_api.context import Context, allow_everybody
 from chunkstore_api.gates import Gate
 from chunkstore_api.guard import Guard
 from chunkstore_api.metrics import Counting, Metrics
-from chunkstore_api.rates import Throttle
+from chunkstore_api.rates import Rates, Throttle
 from chunkstore_api.settings import Settings
 from chunkstore_api.tokens import TokensFile
 
 names.register()  # before any route is declared
+
+_BEARER: Final = HTTPBearer(
+    scheme_name="token",
+    description="A token of the server's file. A link needs none.",
+    auto_error=False,  # it is there to be documented: `access` has let the request in
+)
 
 
 def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
@@ -67,14 +75,17 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     metrics = app.state.metrics = Metrics()
     problems.install(app)
     app.add_middleware(Bounds)
-    if limits.rate is not None:
-        app.add_middleware(Throttle, rate=limits.rate)
-    if tokens:
-        app.add_middleware(Doorkeeper, tokens=tokens)
-    else:
+    # What is added later stands before: a token is found, then its requests are counted.
+    rates = Rates(limits.rate) if limits.rate is not None else None
+    if not tokens:
         app.add_middleware(Guard, loopback=settings.loopback)
+    if rates is not None:
+        app.add_middleware(Throttle, rates=rates)
+    if tokens:
+        app.add_middleware(Doorkeeper, tokens=tokens, rates=rates)
     app.add_middleware(Counting, metrics=metrics)
     # What has the longest path stands first: a dataset's name may have slashes.
     for module in (artifacts, files, uploads, archives, datasets, links, health):
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=[Security(_BEARER)] if tokens else [])
+    app.include_router(health.open_router)
     return app

@@ -1,6 +1,8 @@
 """How fast one client may ask: so many requests a second, with a burst of as many.
 
-A client is a token where there are tokens, else an address. Counted in each process alone.
+A client is a token where there are tokens, else an address. Requests that no token or link lets in
+are counted by address too, but apart, so that they take nothing from links. Each process counts
+alone.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import time
 from collections import OrderedDict
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chunkstore_api.problems import problem
@@ -41,24 +44,30 @@ class Rates:
             self._left.popitem(last=False)
         return missing / self._rate
 
+    def refusal(self, client: str) -> Response | None:
+        """Count a request now; return the answer to one that comes too early."""
+        seconds = self.wait(client, time.monotonic())
+        if not seconds:
+            return None
+        return problem(
+            429,
+            "too_many_requests",
+            "requests come faster than the server takes them from one client",
+            "wait for the seconds of Retry-After",
+            {"Retry-After": str(math.ceil(seconds))},
+        )
+
 
 class Throttle:
     """Refuses what comes too fast."""
 
-    def __init__(self, app: ASGIApp, *, rate: float) -> None:
+    def __init__(self, app: ASGIApp, *, rates: Rates) -> None:
         self._app = app
-        self._rates = Rates(rate)
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
-        if scope["type"] == "http" and (seconds := self._rates.wait(_who(scope), time.monotonic())):
-            answer = problem(
-                429,
-                "too_many_requests",
-                "requests come faster than the server takes them from one client",
-                "wait for the seconds of Retry-After",
-                {"Retry-After": str(math.ceil(seconds))},
-            )
+        if scope["type"] == "http" and (answer := self._rates.refusal(_who(scope))):
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -66,7 +75,10 @@ class Throttle:
 
 def _who(scope: Scope) -> str:
     token = scope.get("state", {}).get("token")
-    if token is not None and token.id:
-        return f"token {token.id}"
+    return f"token {token.id}" if token is not None and token.id else address_of(scope)
+
+
+def address_of(scope: Scope) -> str:
+    """Return who is behind a request without a token."""
     client = scope.get("client")
     return f"address {client[0] if client else ''}"

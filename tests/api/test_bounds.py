@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import httpx
 import pytest
 from chunkstore_api.bounds import LONGEST_DOCUMENT
 from chunkstore_api.rates import CLIENTS, Rates
 from chunkstore_api.settings import Limits
+from chunkstore_api.tokens import Right, TokensFile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +58,23 @@ def test_who_asks_too_fast_is_told_when_to_come_back(store: Store) -> None:
         assert 1 <= int(answer.headers["retry-after"]) <= 100
     with pytest.raises(InvalidInputError):
         Limits(rate=0)
+
+
+def test_who_is_let_in_by_nothing_is_counted(store: Store, tmp_path: Path) -> None:
+    """Requests that are refused get 429 over the rate, and take nothing from tokens and links."""
+    file = TokensFile(str(tmp_path / "tokens.json"))
+    _, token = file.create("ann", Right.READ, ["*"])
+    with serving(store, tokens=file.path, rate=0.01) as served:
+        served.problem(served.client.get("/v1/stat"), 401, "unauthorized")
+        served.problem(served.client.get("/v1/stat"), 429, "too_many_requests")
+        mine = {"Authorization": f"Bearer {token}"}
+        assert served.client.get("/v1/stat", headers=mine).status_code == 200
+        served.problem(served.client.get("/v1/stat", headers=mine), 429, "too_many_requests")
+        assert served.client.get("/healthz").status_code == 200
+    with serving(store, rate=0.01) as served:
+        evil = {"Host": "evil.example"}
+        served.problem(served.client.get("/healthz", headers=evil), 403, "forbidden")
+        served.problem(served.client.get("/healthz", headers=evil), 429, "too_many_requests")
 
 
 def test_upload_size(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fnmatch
 import io
@@ -114,6 +115,30 @@ def test_no_route_answers_without_a_token(guarded: Guarded) -> None:
             assert answer.headers["www-authenticate"].startswith('Bearer realm="chunkstore"')
             assert answer.headers["content-type"] == "application/problem+json"
             assert method == "HEAD" or answer.json()["code"] == "unauthorized"
+
+
+def test_a_websocket_is_closed(guarded: Guarded) -> None:
+    """What is no request of HTTP is refused too, token or not."""
+    app = create_app(guarded.server.store, Settings(tokens=guarded.file.path))
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app({"type": "websocket", "path": OPEN, "headers": []}, receive, send))
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+def test_openapi_says_what_takes_a_token(guarded: Guarded) -> None:
+    """Every operation but /healthz has the scheme of tokens."""
+    document = guarded.ask("reader", "GET", "/v1/openapi.json").json()
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation.get("security") == (None if path == OPEN else [{"token": []}]), path
 
 
 def test_every_route_names_the_right_that_it_needs(guarded: Guarded) -> None:
