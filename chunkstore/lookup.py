@@ -38,6 +38,7 @@ from chunkstore.format.index import (
     IndexSegment,
     check_rows,
     check_tables,
+    decode_head,
     decode_header,
     open_segment,
 )
@@ -213,30 +214,24 @@ class CachedSegment:
         except (CorruptObjectError, UnsupportedFormatError) as error:
             raise DamagedSegmentError(path) from error
         self.entries = header.entries
-        self._frame_count = header.frames
+        self._header = header
         self._blocks = -(-self.entries // _BLOCK)
         if size != length + _tail_length(self.entries) + _FOOTER.size:
             raise DamagedSegmentError(path)
-        self._lay_out(header.fanout_bits, header.packs)
-        self._take_head(self._read(0, self._frames_at), head, header.packs)
+        self._ids_at, self._rows_at = header.ids_at, header.rows_at
+        self._take_head(self._read(0, header.frames_at), head)
         self._frames_hash = frames
         self._frame_table: npt.NDArray[np.uint32] | None = None
         self._take_tail(self._read(length, size - length - _FOOTER.size), tail, footer)
 
-    def _lay_out(self, bits: int, packs: int) -> None:
-        self._packs_at = HEADER_LENGTH + 4 * ((1 << bits) + 1)
-        self._frames_at = self._packs_at + 44 * packs
-        self._ids_at = self._frames_at + 16 * self._frame_count
-        self._rows_at = self._ids_at + ID_SIZE * self.entries  # frames, offsets, sizes of entries
-
-    def _take_head(self, head: bytes, digest: bytes, packs: int) -> None:
-        if blake3(head).digest() != digest:
+    def _take_head(self, data: bytes, digest: bytes) -> None:
+        if blake3(data).digest() != digest:
             raise DamagedSegmentError("head")
-        at = self._packs_at
-        self.pack_ids = np.frombuffer(head, f"S{ID_SIZE}", packs, at).copy()
-        columns = np.frombuffer(head, "<u4", 3 * packs, at + ID_SIZE * packs).reshape(3, packs)
-        self.pack_lengths, self.pack_directories = columns[0].copy(), columns[1].copy()
-        self._frames_before = np.cumsum(columns[2], dtype=np.int64)
+        head = decode_head(data, self._header, "head")
+        self.pack_ids = head.pack_ids.copy()  # without the fan-out, over the same bytes
+        self.pack_lengths = head.pack_lengths.copy()
+        self.pack_directories = head.pack_directories.copy()
+        self._frames_before = np.cumsum(head.pack_frames, dtype=np.int64)
 
     def _take_tail(self, tail: bytes, digest: bytes, footer: bytes) -> None:
         if blake3(tail + footer[:-ID_SIZE]).digest() != digest:
@@ -301,7 +296,8 @@ class CachedSegment:
             for block in range(first, last + 1):
                 if block != held:
                     held, content = block, self._ids_and_frames(block)
-                for at, frame in _copies(wanted, *content):
+                for at in rows_of(wanted, content[0]):
+                    frame = int.from_bytes(content[1][4 * at : 4 * at + 4], "little")
                     found.append((row, block * _BLOCK + at, frame))
         if not found:
             return NO_MATCHES
@@ -333,10 +329,11 @@ class CachedSegment:
 
     def _frames(self) -> npt.NDArray[np.uint32]:
         if self._frame_table is None:
-            data = self._read(self._frames_at, self._ids_at - self._frames_at)
+            frames_at = self._header.frames_at
+            data = self._read(frames_at, self._ids_at - frames_at)
             if blake3(data).digest() != self._frames_hash:
                 raise DamagedSegmentError("frames")
-            self._frame_table = np.frombuffer(data, "<u4").reshape(4, self._frame_count)
+            self._frame_table = np.frombuffer(data, "<u4").reshape(4, self._header.frames)
         return self._frame_table
 
     def rows_between(self, first: int, end: int) -> tuple[IdArray, U32Array]:
@@ -356,13 +353,13 @@ class CachedSegment:
         return np.frombuffer(ids, f"S{ID_SIZE}")[inside], joined[inside]
 
 
-def _copies(wanted: bytes, ids: bytes, frames: bytes) -> Iterator[tuple[int, int]]:
-    """Yield row and frame of each entry of a block that has that id."""
+def rows_of(wanted: bytes, ids: bytes) -> Iterator[int]:
+    """Yield at which of the joined ids that id stands."""
     at = ids.find(wanted)
     while at >= 0:
         row, rest = divmod(at, ID_SIZE)
         if not rest:
-            yield row, int.from_bytes(frames[4 * row : 4 * row + 4], "little")
+            yield row
         at = ids.find(wanted, at + 1)
 
 
@@ -423,10 +420,9 @@ def _tail_of(mapping: mmap.mmap, segment: SegmentId, where: str) -> bytes:
             second_sums.append(blake3(places).digest(_SUM))
         mapping.madvise(mmap.MADV_DONTNEED)
     tail = b"".join([bloom.tobytes(), *firsts, *first_sums, *second_sums])
-    frames_at = HEADER_LENGTH + columns.fanout.nbytes + 44 * len(columns.pack_ids)
-    ids_at = frames_at + 16 * len(columns.frame_packs)
-    head = blake3(mapped[:frames_at]).digest()
-    frames = blake3(mapped[frames_at:ids_at]).digest()
+    header = decode_header(bytes(mapped[:HEADER_LENGTH]), len(mapped), where)
+    head = blake3(mapped[: header.frames_at]).digest()
+    frames = blake3(mapped[header.frames_at : header.ids_at]).digest()
     footer = _FOOTER.pack(_MAGIC, len(mapped), segment, head, frames, bytes(ID_SIZE))
     tail += footer[:-ID_SIZE]
     return tail + blake3(tail).digest()

@@ -26,11 +26,14 @@ from chunkstore.format.index import (
     HEADER_LENGTH,
     IndexedPack,
     SegmentHeader,
+    check_head,
+    decode_head,
     decode_header,
     slot_of,
 )
 from chunkstore.format.manifest import PackHint
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
+from chunkstore.lookup import rows_of
 from chunkstore.objects import Objects
 
 log = logging.getLogger(__name__)
@@ -113,37 +116,36 @@ class Sampling:
         try:
             start = self._objects.segment_range(segment, 0, HEADER_LENGTH)
             header = decode_header(start, length, key)
-            slots = (1 << header.fanout_bits) + 1
-            end = HEADER_LENGTH + 4 * slots + 44 * header.packs
-            data = self._objects.segment_range(segment, HEADER_LENGTH, end)
+            more = self._objects.segment_range(segment, HEADER_LENGTH, header.frames_at)
+            head = decode_head(start + more, header, key)
+            check_head(head, header.entries, key)
         except (KeyAbsentError, IntegrityError) as error:
             log.warning("cannot look chunks up in %s: %s", key, error)
             return None
-        p, at = header.packs, 4 * slots
-        ids = [PackId(data[at + ID_SIZE * n : at + ID_SIZE * (n + 1)]) for n in range(p)]
-        columns = np.frombuffer(data, "<u4", 3 * p, at + ID_SIZE * p).reshape(3, p)
-        packs = tuple(map(PackHint, ids, columns[0].tolist(), columns[1].tolist()))
+        joined = head.pack_ids.tobytes()
+        ids = [PackId(joined[at : at + ID_SIZE]) for at in range(0, len(joined), ID_SIZE)]
+        columns = head.pack_lengths.tolist(), head.pack_directories.tolist()
+        packs = tuple(map(PackHint, ids, *columns))
         self._next.update(zip(ids, packs[1:], strict=False))
-        fanout = np.frombuffer(data, "<u4", slots)
-        return _Tables(segment, header, fanout, packs, np.cumsum(columns[2], dtype=np.int64))
+        frames_before = np.cumsum(head.pack_frames, dtype=np.int64)
+        return _Tables(segment, header, head.fanout, packs, frames_before)
 
     def _look_up(self, pair: tuple[_Tables, bytes]) -> PackHint | None:
         tables, chunk = pair
         header = tables.header
         slot = slot_of(chunk, header.fanout_bits)
         first, end = int(tables.fanout[slot]), int(tables.fanout[slot + 1])
-        if not first < end <= header.entries:
+        if first == end:
             return None
-        ids_at = header.length - 44 * header.entries
-        segment = tables.segment
+        segment, ids_at = tables.segment, header.ids_at
         try:
             ids = self._objects.segment_range(
                 segment, ids_at + ID_SIZE * first, ids_at + ID_SIZE * end
             )
-            row = _row_of(chunk, ids)
+            row = next(rows_of(chunk, ids), None)
             if row is None:
                 return None
-            at = ids_at + ID_SIZE * header.entries + 4 * (first + row)
+            at = header.rows_at + 4 * (first + row)
             frame = int.from_bytes(self._objects.segment_range(segment, at, at + 4), "little")
         except KeyAbsentError:
             return None  # merged meanwhile: what it had is stored again
@@ -161,10 +163,3 @@ def indexed(objects: Objects, hint: PackHint) -> IndexedPack | None:
     except IntegrityError:
         return None
     return IndexedPack(hint.pack_id, hint.length, hint.directory_offset, directory)
-
-
-def _row_of(chunk: bytes, ids: bytes) -> int | None:
-    at = ids.find(chunk)
-    while at % ID_SIZE and at >= 0:
-        at = ids.find(chunk, at + 1)
-    return None if at < 0 else at // ID_SIZE

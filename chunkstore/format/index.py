@@ -40,18 +40,56 @@ _TABLES: Final = (
 _HEADER: Final = struct.Struct("<4sBB2xIIQQ")
 _PACK_WIDTH: Final = 44
 _FRAME_WIDTH: Final = 16
-_ENTRY_WIDTH: Final = 44
+_ROW_WIDTH: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentHeader:
-    """Counts of a segment and its whole length in bytes."""
+    """Counts of a segment; from them, where its parts begin and how many bytes it has."""
 
     fanout_bits: int
     packs: int
     frames: int
     entries: int
-    length: int
+
+    @property
+    def packs_at(self) -> int:
+        """Offset of the table of packs, which follows the fan-out."""
+        return HEADER_LENGTH + 4 * ((1 << self.fanout_bits) + 1)
+
+    @property
+    def frames_at(self) -> int:
+        """Offset of the table of frames."""
+        return self.packs_at + _PACK_WIDTH * self.packs
+
+    @property
+    def ids_at(self) -> int:
+        """Offset of the ids of the entries."""
+        return self.frames_at + _FRAME_WIDTH * self.frames
+
+    @property
+    def rows_at(self) -> int:
+        """Offset of the entries' frames, which their offsets and sizes follow."""
+        return self.ids_at + ID_SIZE * self.entries
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole segment."""
+        return self.rows_at + _ROW_WIDTH * self.entries
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHead:
+    """What stands before the frames of a segment of P packs, as columns over its bytes.
+
+    Attributes: as those of an `IndexSegment`.
+    """
+
+    fanout: U32Array
+    pack_ids: IdArray
+    pack_lengths: U32Array
+    pack_directories: U32Array
+    pack_frames: U32Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +257,27 @@ def decode_header(data: bytes, length: int, where: str) -> SegmentHeader:
     check_version("index segment", version, VERSION, where)
     if entries > limits.MAX_SEGMENT_ENTRIES or bits != fanout_bits(entries) or data[6:8] != b"\0\0":
         corrupt("counts, fan-out or reserved bytes are not those of version 1", where)
-    expected = HEADER_LENGTH + 4 * ((1 << bits) + 1)
-    expected += packs * _PACK_WIDTH + frames * _FRAME_WIDTH + entries * _ENTRY_WIDTH
-    if not expected == stated == length:
-        corrupt(f"{length} bytes, but the header says {stated} and its counts {expected}", where)
-    return SegmentHeader(bits, packs, frames, entries, length)
+    header = SegmentHeader(bits, packs, frames, entries)
+    if not header.length == stated == length:
+        corrupt(
+            f"{length} bytes, but the header says {stated} and its counts {header.length}", where
+        )
+    return header
+
+
+def decode_head(data: bytes | memoryview, header: SegmentHeader, where: str) -> SegmentHead:
+    """Return the columns over the bytes of a segment before `frames_at`.
+
+    Raises:
+        CorruptObjectError: the packs have another number of frames than the header says.
+    """
+    fanout = np.frombuffer(data, "<u4", (1 << header.fanout_bits) + 1, HEADER_LENGTH)
+    at, packs = header.packs_at, header.packs
+    ids = np.frombuffer(data, f"S{ID_SIZE}", packs, at)
+    numbers = np.frombuffer(data, "<u4", 3 * packs, at + ids.nbytes).reshape(3, packs)
+    if int(numbers[2].sum(dtype=np.uint64)) != header.frames:
+        corrupt("the packs' frame counts do not add up", where)
+    return SegmentHead(fanout, ids, *numbers)
 
 
 def open_segment(data: bytes | memoryview, where: str) -> IndexSegment:
@@ -236,7 +290,8 @@ def open_segment(data: bytes | memoryview, where: str) -> IndexSegment:
         UnsupportedFormatError: a segment of another format version.
     """
     header = decode_header(bytes(data[:HEADER_LENGTH]), len(data), where)
-    at = HEADER_LENGTH
+    head = decode_head(data, header, where)
+    at, frames, entries = header.frames_at, header.frames, header.entries
 
     def column(count: int, dtype: str = "<u4") -> np.ndarray:
         nonlocal at
@@ -244,19 +299,13 @@ def open_segment(data: bytes | memoryview, where: str) -> IndexSegment:
         at += view.nbytes
         return view
 
-    packs, frames, entries = header.packs, header.frames, header.entries
-    fanout = column((1 << header.fanout_bits) + 1)
-    pack_ids = column(packs, f"S{ID_SIZE}")
-    pack_lengths, pack_directories, pack_frames = column(packs), column(packs), column(packs)
-    if int(pack_frames.sum(dtype=np.uint64)) != frames:
-        corrupt("the packs' frame counts do not add up", where)
     return IndexSegment(
-        fanout=fanout,
-        pack_ids=pack_ids,
-        pack_lengths=pack_lengths,
-        pack_directories=pack_directories,
-        pack_frames=pack_frames,
-        frame_packs=np.repeat(np.arange(packs, dtype=np.uint32), pack_frames),
+        fanout=head.fanout,
+        pack_ids=head.pack_ids,
+        pack_lengths=head.pack_lengths,
+        pack_directories=head.pack_directories,
+        pack_frames=head.pack_frames,
+        frame_packs=np.repeat(np.arange(header.packs, dtype=np.uint32), head.pack_frames),
         frame_offsets=column(frames),
         frame_lengths=column(frames),
         frame_sizes=column(frames),
@@ -288,11 +337,29 @@ def check_tables(segment: IndexSegment, where: str) -> None:
     Raises:
         CorruptObjectError: the fan-out, a pack or a frame contradicts the rest.
     """
-    fanout = segment.fanout
-    ends = int(fanout[0]) == 0 and int(fanout[-1]) == len(segment.ids)
+    check_head(segment, len(segment.ids), where)
+    _check_frames(segment, where)
+
+
+def check_head(head: SegmentHead | IndexSegment, entries: int, where: str) -> None:
+    """Check the fan-out and the packs of a segment of so many entries.
+
+    Raises:
+        CorruptObjectError: the fan-out does not fit, or a pack contradicts itself.
+    """
+    fanout = head.fanout
+    ends = int(fanout[0]) == 0 and int(fanout[-1]) == entries
     if not ends or bool((fanout[1:] < fanout[:-1]).any()):
         corrupt("the fan-out does not fit the entries", where)
-    _check_packs_and_frames(segment, where)
+    if len(head.pack_ids):
+        tails = head.pack_lengths.astype(np.int64) - head.pack_directories
+        if (
+            int(head.pack_lengths.max()) > limits.MAX_PACK_LENGTH
+            or int(head.pack_directories.min()) < PACK_HEADER_LENGTH
+            or int(tails.min()) <= PACK_TRAILER_LENGTH
+            or int(tails.max()) > limits.MAX_DIRECTORY_LENGTH + PACK_TRAILER_LENGTH
+        ):
+            corrupt("a pack's length and directory do not fit", where)
 
 
 def check_rows(segment: IndexSegment, start: int, end: int, where: str) -> None:
@@ -325,16 +392,7 @@ def check_rows(segment: IndexSegment, start: int, end: int, where: str) -> None:
         corrupt("an entry leaves its frame", where)
 
 
-def _check_packs_and_frames(segment: IndexSegment, where: str) -> None:
-    if len(segment.pack_ids):
-        tails = segment.pack_lengths.astype(np.int64) - segment.pack_directories
-        if (
-            int(segment.pack_lengths.max()) > limits.MAX_PACK_LENGTH
-            or int(segment.pack_directories.min()) < PACK_HEADER_LENGTH
-            or int(tails.min()) <= PACK_TRAILER_LENGTH
-            or int(tails.max()) > limits.MAX_DIRECTORY_LENGTH + PACK_TRAILER_LENGTH
-        ):
-            corrupt("a pack's length and directory do not fit", where)
+def _check_frames(segment: IndexSegment, where: str) -> None:
     if not len(segment.frame_packs):
         return
     ends = segment.frame_offsets.astype(np.uint64) + segment.frame_lengths

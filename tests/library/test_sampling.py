@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from chunkstore import Store, chunk_index
+from chunkstore import Store, chunk_index, layout
+from chunkstore.backends.base import Overwrite
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.chunk_index import ABSENT, Budget, ChunkIndex
 from chunkstore.format.gc import IDLE
+from chunkstore.format.index import HEADER_LENGTH, decode_header
 from chunkstore.objects import Objects
 from chunkstore.segment_cache import SegmentCache
 from chunkstore.testing.backends import CountingBackend
@@ -76,6 +78,21 @@ def test_correctness_does_not_depend_on_the_sample(
     store = worlds.open_store(backend)
     with store.open_file("third:file") as file:
         assert file.read() == random_bytes(SIZE, 1)
+
+
+@pytest.mark.parametrize("column", [32, 36, 40])
+def test_a_damaged_table_of_packs_fails_no_push(
+    filled: tuple[MemoryBackend, Path], column: int
+) -> None:
+    """Lengths, directories and frame counts are checked; what they stand for is stored again."""
+    backend, source = filled
+    for info in [*backend.list(layout.INDEX)]:
+        data = bytearray(backend.get(info.key).data)
+        header = decode_header(bytes(data[:HEADER_LENGTH]), len(data), info.key)
+        at = header.packs_at + column * header.packs
+        data[at : at + 4 * header.packs] = b"\x19" + bytes(4 * header.packs - 1)
+        backend.put(info.key, [data], Overwrite())
+    assert cold(backend).push(source, "copy").stats.new_bytes == SIZE
 
 
 def test_a_budget_that_suffices_samples_nothing(filled: tuple[MemoryBackend, Path]) -> None:
