@@ -66,8 +66,8 @@ class View:
             size_below: gives the bytes of the source, None where they may be as many as its
                 argument.
             keep: files of the parent version are kept unread. W1 holds for them too, and nobody
-                could send what is not found: unless there is little, all is loaded, whatever
-                that costs.
+                could send what is not found: unless the packs are few and here, all is loaded,
+                whatever that costs.
 
         Raises:
             CorruptObjectError: a segment is damaged.
@@ -75,7 +75,7 @@ class View:
         size = size_below(_SMALL)
         few = len(packs) <= _TINY_PACKS
         tiny = size is not None and size < _TINY
-        if keep and not (tiny and few):
+        if keep and not (tiny and few and packs):  # hints may have been left out
             self.complete = self.index.load(state, ALL)
         elif size is None:
             self.load_large(state, packs)
@@ -87,6 +87,9 @@ class View:
             self.index.start(state)
             if few:
                 self._add_directories(packs)
+            if keep and ABSENT in self.index.find_packs([hint.pack_id for hint in packs]):
+                self._listed = True
+                self.complete = self.index.load(state, ALL)
 
     def load_large(self, state: GcState, packs: Sequence[PackHint]) -> None:
         """Load the index within the budget, else what its share has and the parent's packs.

@@ -223,7 +223,8 @@ class _Push:
             self._state,
             self._parent_packs,
             lambda bound: self._source.size_below(bound, self._options.paths),
-            keep=self._options.keep,
+            keep=self._options.keep
+            and (self._parent is not None or self._source.stored is not None),
         )
 
     @property

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chunkstore import ConflictError, InvalidInputError, Store
+from chunkstore import ConflictError, InvalidInputError, Store, writer
+from chunkstore.format.manifest import Manifest
+from chunkstore.ids import PackId
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
 from tests.conftest import Place
 
@@ -41,6 +44,22 @@ def test_the_other_files_stay(place: Place, tmp_path: Path) -> None:
         store.pull("pets@3", tmp_path / "out")
     state = tree_state(tmp_path / "out", times=False)
     assert {**state, **tree_state(tree, times=False)} == state
+
+
+@pytest.mark.parametrize("known", [0, 32])
+def test_hints_promise_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, known: int) -> None:
+    """Where the latest version has no hints, or they lead nowhere, a tiny file joins it too."""
+
+    def misled(manifest: Manifest) -> Manifest:
+        packs = [hint._replace(pack_id=PackId(b"?" * known)) for hint in manifest.packs if known]
+        pages = [page._replace(packs=page.packs if known else ()) for page in manifest.pages]
+        return replace(manifest, packs=tuple(packs), pages=tuple(pages))
+
+    monkeypatch.setattr(writer, "fit_manifest", misled)
+    put(store, "a", b"1" * 1000)
+    monkeypatch.undo()
+    assert put(store, "b", b"2") == 2
+    assert content(store) == {"a": b"1" * 1000, "b": b"2"}
 
 
 def test_a_first_file_begins_the_dataset(store: Store) -> None:
