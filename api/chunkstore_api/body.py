@@ -37,6 +37,7 @@ class Body(io.RawIOBase):
 
     async def fill(self, receive: Receive) -> None:
         """Take what the client sends until it ends, and keep it for the reader."""
+        error: RequestError | None = RequestError(500, "bug", "the body cannot be read")
         try:
             more = True
             while more:
@@ -47,12 +48,13 @@ class Body(io.RawIOBase):
                 more = message.get("more_body", False)
                 self._put(message.get("body", b""))
                 await self._room.wait()
+            error = None
         except TimeoutError:
-            self.end(RequestError(408, "timeout", f"nothing came for {self._idle:g} seconds"))
-        except RequestError as error:
-            self.end(error)
-        else:
-            self.end(None)
+            error = RequestError(408, "timeout", f"nothing came for {self._idle:g} seconds")
+        except RequestError as found:
+            error = found
+        finally:
+            self.end(error)  # whatever happened: the reader waits for it
 
     def _put(self, data: bytes) -> None:
         with self._changed:
