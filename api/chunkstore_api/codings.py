@@ -6,11 +6,10 @@ decoder holds no more than its window and what was asked for.
 
 from __future__ import annotations
 
-import io
 import re
 import secrets
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Final, Protocol, cast
 
 import zstandard
@@ -105,24 +104,13 @@ class _Unzstd:
 
     def __init__(self, body: Readable) -> None:
         self._mark = secrets.token_bytes(8) * 128
-        self._end = zstandard.ZstdCompressor().compress(self._mark)
-        self._body = body
-        self._last: bytes | None = None
+        self._marked = _Marked(body, zstandard.ZstdCompressor().compress(self._mark))
         decoder = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
         self._reader = decoder.stream_reader(
-            cast("IO[bytes]", _Source(self._more)), read_size=_INPUT, read_across_frames=True
+            cast("IO[bytes]", self._marked), read_size=_INPUT, read_across_frames=True
         )
         self._held = b""
-        self._begun = self._ended = False
-
-    def _more(self, size: int) -> bytes:
-        if self._last is None:
-            self._last = self._body.read(size)
-        if not self._last:
-            return b""
-        data, self._last = self._last, self._body.read(size)
-        self._begun = True
-        return data if self._last else data + self._end
+        self._ended = False
 
     def read(self, size: int, /) -> bytes:
         while not self._ended:
@@ -133,7 +121,7 @@ class _Unzstd:
             self._ended = not data
             data, self._held = self._held + data, b""
             if self._ended:
-                if not self._begun or data != self._mark:
+                if not self._marked.begun or data != self._mark:
                     raise _broken("zstd", "it ends too early")
                 return b""
             data, self._held = data[: -len(self._mark)], data[-len(self._mark) :]
@@ -142,17 +130,23 @@ class _Unzstd:
         return b""
 
 
-class _Source(io.RawIOBase):
-    """What the decoder reads from."""
+class _Marked:
+    """A body with a frame behind it, given together with its last bytes."""
 
-    def __init__(self, more: Callable[[int], bytes]) -> None:
-        self._more = more
+    def __init__(self, body: Readable, end: bytes) -> None:
+        self._body = body
+        self._end = end
+        self._next: bytes | None = None
+        self.begun = False
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return self._more(size)
+    def read(self, size: int, /) -> bytes:
+        data = self._body.read(size) if self._next is None else self._next
+        if not data:
+            self._next = data
+            return b""
+        self.begun = True
+        self._next = self._body.read(size)
+        return data if self._next else data + self._end
 
 
 # downloads
