@@ -1,10 +1,8 @@
 """The command `chunkstore`: sets up the process, runs a verb and ends with its exit status.
 
-Imports nothing that is not loaded already, so that Ctrl-C ends it without a traceback from the
-beginning.
+Imports nothing that is not loaded already, not even `__future__`, so that Ctrl-C ends it without a
+traceback from the beginning.
 """
-
-from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` would import for milliseconds
 import os
@@ -14,11 +12,11 @@ TYPE_CHECKING = False  # `typing` takes milliseconds too
 if TYPE_CHECKING:
     from typing import Final, NoReturn
 
-_DESCRIPTORS: Final = 8192
+_DESCRIPTORS: "Final" = 8192
 """A pull of files of several chunks fetches as many at a time as it may have open, up to this."""
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Run the command line of this process."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until `catch_signals`: nothing has begun
     _fill_closed_streams()
