@@ -1,6 +1,6 @@
 """The facade: create or open a store, push, pull, read, name and drop versions.
 
-All else in the library stands below this module; `inspection` has what only looks.
+All else in the library stands below this module. `upkeep` has the methods that look after a store.
 """
 
 from __future__ import annotations
@@ -11,59 +11,39 @@ from typing import IO, TypeAlias
 
 from chunkstore import inspection, layout, values
 from chunkstore.address import LATEST, Address, parse_address
-from chunkstore.backends.base import Backend
-from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.backends.location import S3Options, open_backend
 from chunkstore.backends.retry import DEFAULT_DEADLINE
-from chunkstore.chunk_index import DEFAULT_BUDGET, ChunkIndex
+from chunkstore.chunk_index import DEFAULT_BUDGET
 from chunkstore.chunker import Chunker
 from chunkstore.creation import create_on, new_config
 from chunkstore.entries import entries_below
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.filters import PathFilter
-from chunkstore.format.config import SINGLE_WRITER, ChunkerSpec, Config
+from chunkstore.format.config import ChunkerSpec
 from chunkstore.format.manifest import Entry, EntryKind
-from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.format.ref import Ref
 from chunkstore.inspection import version_of
 from chunkstore.objects import Objects
-from chunkstore.profile import OFF, Clock, Profile
-from chunkstore.reader import Reader
-from chunkstore.refs import Refs, resolve, with_tag, without_versions
+from chunkstore.profile import OFF, Profile
+from chunkstore.refs import resolve, with_tag, without_versions
 from chunkstore.restore import LinkPolicy, PullOptions, restore
-from chunkstore.savings import Savings
 from chunkstore.segment_cache import root_folder
 from chunkstore.source import Source, open_source
 from chunkstore.stream import FileContent, buffered, open_content
 from chunkstore.target import check_apart
-from chunkstore.writer import Caches, PushOptions, push
+from chunkstore.upkeep import Upkeep
+from chunkstore.writer import PushOptions, push
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
 
-class Store:
+class Store(Upkeep):
     """A store that is open. Use it as a context manager, or call `close`. Thread-safe.
 
     Every method may raise BackendError where the storage fails, and IntegrityError where what is
     stored is damaged or gone; methods that change a dataset raise ConflictError after other writers
     were first a hundred times.
     """
-
-    def __init__(
-        self,
-        backend: Backend,
-        config: Config,
-        cache_folder: str | None,
-        index_budget: int = DEFAULT_BUDGET,
-    ) -> None:
-        """Take an open backend; `Store.open` and `Store.create` are the usual ways."""
-        config.check_readable()
-        if SINGLE_WRITER in config.write_features:
-            backend = CheckThenPutBackend(backend)
-        self._backend = backend
-        self._objects = Objects(backend)
-        self._config = config
-        self._refs = Refs(self._objects)
-        self._caches = Caches.below(cache_folder, config.store_id, index_budget)
 
     @classmethod
     def create(
@@ -138,26 +118,6 @@ class Store:
         except BaseException:
             backend.close()
             raise
-
-    @property
-    def url(self) -> str:
-        """The store's address, without credentials."""
-        return self._backend.url
-
-    @property
-    def config(self) -> Config:
-        """What the store is: its id, how it cuts, the sizes of frames and packs, its features."""
-        return self._config
-
-    def close(self) -> None:
-        """Give back connections. Calling it twice is fine."""
-        self._backend.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # data
 
@@ -433,67 +393,7 @@ class Store:
         self._swap(dataset, edit)
         return dropped
 
-    # looking
-
-    def stat(self, *, by_kind: bool = False) -> values.StoreStat:
-        """Return the sizes of the whole store; loads the whole index.
-
-        With `by_kind` also by kind of file, which goes through the entries of all versions.
-        """
-        return inspection.store_stat(self._objects, self._refs, self._savings(), by_kind=by_kind)
-
-    def dataset_stat(self, address: str | Address) -> values.DatasetStat:
-        """Return the sizes of a dataset; goes through the entries of all its versions.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        ref = self._refs.require(parse_address(address).dataset).ref
-        return inspection.dataset_stat(ref, self._objects, self._savings())
-
-    def version_stat(self, address: str | Address) -> values.VersionStat:
-        """Return the sizes of a version; goes through its entries and loads the whole index.
-
-        Raises:
-            NotFoundError: no such dataset or version.
-        """
-        return inspection.version_stat(
-            *self._resolve(parse_address(address)), self._objects, self._savings()
-        )
-
-    def ping(self) -> None:
-        """Return once the storage has answered."""
-        self._objects.read_config()
-
-    def doctor(self) -> list[values.DoctorCheck]:
-        """Look at the storage, the chunker and the caches; probes with racing small objects."""
-        return inspection.doctor(self._backend, self._objects, self._config, self._caches.folder)
-
-    # helpers
-
     def _push(
         self, source: Source, dataset: str, options: PushOptions, progress: ProgressCallback
     ) -> values.PushResult:
         return push(self._objects, self._config, self._caches, source, dataset, options, progress)
-
-    def _resolve(self, address: Address) -> tuple[Ref, VersionRecord]:
-        ref = self._refs.require(address.dataset).ref
-        return ref, resolve(ref, address.version)
-
-    def _index(self) -> ChunkIndex:
-        index = ChunkIndex(self._objects, self._caches.segments)
-        index.load_for_reading()
-        return index
-
-    def _savings(self) -> Savings:
-        return Savings(self._reader(), self._index())
-
-    def _reader(
-        self, on_fetched: inspection.Counter = lambda _: None, clock: Clock = OFF
-    ) -> Reader:
-        return Reader(self._objects, self._index, on_fetched, clock)
-
-    def _swap(self, dataset: str, edit: inspection.Edit) -> Ref:
-        self._config.check_writable()
-        layout.check_name(dataset, "dataset")
-        return self._refs.swap(dataset, edit, lambda: self._objects.read_gc_state().generation)

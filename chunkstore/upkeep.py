@@ -1,0 +1,124 @@
+"""The half of the facade that looks after a store: its sizes, its health, its mending.
+
+`Opened` is what both halves stand on: a backend that is open, and what its config says. Neighbour:
+`store` above, which has what is done with data and names.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from chunkstore import inspection, layout, values
+from chunkstore.address import Address, parse_address
+from chunkstore.backends.base import Backend
+from chunkstore.backends.emulated import CheckThenPutBackend
+from chunkstore.chunk_index import DEFAULT_BUDGET, ChunkIndex
+from chunkstore.format.config import SINGLE_WRITER, Config
+from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.objects import Objects
+from chunkstore.profile import OFF, Clock
+from chunkstore.reader import Reader
+from chunkstore.refs import Refs, resolve
+from chunkstore.savings import Savings
+from chunkstore.writer import Caches
+
+
+class Opened:
+    """A store that is open, and nothing that can be done with it yet."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: Config,
+        cache_folder: str | None,
+        index_budget: int = DEFAULT_BUDGET,
+    ) -> None:
+        """Take an open backend; `Store.open` and `Store.create` are the usual ways."""
+        config.check_readable()
+        if SINGLE_WRITER in config.write_features:
+            backend = CheckThenPutBackend(backend)
+        self._backend = backend
+        self._objects = Objects(backend)
+        self._config = config
+        self._refs = Refs(self._objects)
+        self._caches = Caches.below(cache_folder, config.store_id, index_budget)
+
+    @property
+    def url(self) -> str:
+        """The store's address, without credentials."""
+        return self._backend.url
+
+    @property
+    def config(self) -> Config:
+        """What the store is: its id, how it cuts, the sizes of frames and packs, its features."""
+        return self._config
+
+    def close(self) -> None:
+        """Give back connections. Calling it twice is fine."""
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _resolve(self, address: Address) -> tuple[Ref, VersionRecord]:
+        ref = self._refs.require(address.dataset).ref
+        return ref, resolve(ref, address.version)
+
+    def _index(self) -> ChunkIndex:
+        index = ChunkIndex(self._objects, self._caches.segments)
+        index.load_for_reading()
+        return index
+
+    def _savings(self) -> Savings:
+        return Savings(self._reader(), self._index())
+
+    def _reader(
+        self, on_fetched: inspection.Counter = lambda _: None, clock: Clock = OFF
+    ) -> Reader:
+        return Reader(self._objects, self._index, on_fetched, clock)
+
+    def _swap(self, dataset: str, edit: inspection.Edit) -> Ref:
+        self._config.check_writable()
+        layout.check_name(dataset, "dataset")
+        return self._refs.swap(dataset, edit, lambda: self._objects.read_gc_state().generation)
+
+
+class Upkeep(Opened):
+    """What looks at a whole store, or mends it."""
+
+    def stat(self, *, by_kind: bool = False) -> values.StoreStat:
+        """Return the sizes of the whole store; loads the whole index.
+
+        With `by_kind` also by kind of file, which goes through the entries of all versions.
+        """
+        return inspection.store_stat(self._objects, self._refs, self._savings(), by_kind=by_kind)
+
+    def dataset_stat(self, address: str | Address) -> values.DatasetStat:
+        """Return the sizes of a dataset; goes through the entries of all its versions.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        ref = self._refs.require(parse_address(address).dataset).ref
+        return inspection.dataset_stat(ref, self._objects, self._savings())
+
+    def version_stat(self, address: str | Address) -> values.VersionStat:
+        """Return the sizes of a version; goes through its entries and loads the whole index.
+
+        Raises:
+            NotFoundError: no such dataset or version.
+        """
+        return inspection.version_stat(
+            *self._resolve(parse_address(address)), self._objects, self._savings()
+        )
+
+    def ping(self) -> None:
+        """Return once the storage has answered."""
+        self._objects.read_config()
+
+    def doctor(self) -> list[values.DoctorCheck]:
+        """Look at the storage, the chunker and the caches; probes with racing small objects."""
+        return inspection.doctor(self._backend, self._objects, self._config, self._caches.folder)
