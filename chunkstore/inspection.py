@@ -17,6 +17,7 @@ from chunkstore import layout
 from chunkstore.backends.base import Backend
 from chunkstore.chunker import Chunker, slow_chunker
 from chunkstore.compaction import MOST_SEGMENTS, SMALL
+from chunkstore.entries import page_of
 from chunkstore.errors import BackendError, InvalidInputError, NotFoundError
 from chunkstore.events import Event, Item, ProgressCallback
 from chunkstore.format.config import SINGLE_WRITER, Config
@@ -66,12 +67,12 @@ class StatusWatch:
         )
 
 
-def diff(reader: Reader, before: Manifest, after: Manifest) -> Iterator[Change]:
-    """Yield what differs, by path. Pages that both versions have are not even read."""
+def diff(reader: Reader, before: Manifest, after: Manifest, *, start: str = "") -> Iterator[Change]:
+    """Yield what differs, by path, from `start` on. Pages that both have are not even read."""
     shared: set[bytes] = {page.page_id for page in before.pages}
     shared &= {page.page_id for page in after.pages}
-    old = _entries_outside(reader, before, shared)
-    new = _entries_outside(reader, after, shared)
+    old = _entries_outside(reader, before, shared, start)
+    new = _entries_outside(reader, after, shared, start)
     left, right = next(old, None), next(new, None)
     while left is not None or right is not None:
         if right is None or (left is not None and left.path.encode() < right.path.encode()):
@@ -87,10 +88,15 @@ def diff(reader: Reader, before: Manifest, after: Manifest) -> Iterator[Change]:
             left, right = next(old, None), next(new, None)
 
 
-def _entries_outside(reader: Reader, manifest: Manifest, shared: set[bytes]) -> Iterator[Entry]:
-    for number, page in enumerate(manifest.pages):
-        if page.page_id not in shared:
-            yield from reader.page(manifest, number)
+def _entries_outside(
+    reader: Reader, manifest: Manifest, shared: set[bytes], start: str
+) -> Iterator[Entry]:
+    bound = start.encode("utf-8", "surrogatepass")
+    for number in range(page_of(manifest, start), len(manifest.pages)):
+        if manifest.pages[number].page_id not in shared:
+            for entry in reader.page(manifest, number):
+                if entry.path.encode() >= bound:
+                    yield entry
 
 
 def version_of(ref: Ref, record: VersionRecord) -> Version:

@@ -16,7 +16,7 @@ from chunkstore.backends.retry import DEFAULT_DEADLINE
 from chunkstore.chunk_index import DEFAULT_BUDGET
 from chunkstore.chunker import Chunker
 from chunkstore.creation import create_on, new_config
-from chunkstore.entries import entries_below
+from chunkstore.entries import entries_below, entries_in
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.filters import PathFilter
 from chunkstore.format.config import ChunkerSpec
@@ -296,16 +296,21 @@ class Store(Upkeep):
         return open_content(reader, reader.manifest(record.manifest_id), where)
 
     def contents(
-        self, address: str | Address, *, on_fetched: inspection.Counter = lambda _: None
+        self,
+        address: str | Address,
+        *,
+        start: str = "",
+        on_fetched: inspection.Counter = lambda _: None,
     ) -> Iterator[tuple[Entry, FileContent | None]]:
         """Yield the entries of a version, or of one path of it, by path; files with their bytes.
 
         `on_fetched` is told of stored bytes, by any thread. Nothing is raised before the first is
-        taken. Raises: as `entries`.
+        taken. `start` and what it raises: as `entries`.
         """
         where = parse_address(address)
         reader, (_, record) = self._reader(on_fetched), self._resolve(where)
-        for entry, hints in entries_below(reader, reader.manifest(record.manifest_id), where.path):
+        manifest = reader.manifest(record.manifest_id)
+        for entry, hints in entries_below(reader, manifest, where.path, start=start):
             content = FileContent(reader, entry, hints)
             yield entry, content if entry.kind == EntryKind.FILE else None
 
@@ -334,28 +339,48 @@ class Store(Upkeep):
         ref, record = self._resolve(parse_address(address))
         return version_of(ref, record)
 
-    def entries(self, address: str | Address) -> Iterator[Entry]:
+    def entries(self, address: str | Address, *, start: str = "") -> Iterator[Entry]:
         """Yield the entries of a version, or those at and below one path of it, by path.
 
         Nothing is raised before the first is taken.
 
+        Args:
+            address: `name[@version][:path]`.
+            start: leave out the paths that stand before it, without reading them.
+
         Raises:
             NotFoundError: no such dataset, version or path.
         """
-        for entry, _ in self.contents(address):
+        for entry, _ in self.contents(address, start=start):
             yield entry
 
-    def diff(self, before: str | Address, after: str | Address) -> Iterator[values.Change]:
+    def folder(self, address: str | Address, *, start: str = "") -> Iterator[Entry]:
+        """Yield what stands in one folder of a version, one level of it, by path.
+
+        Each folder in it is an entry of that kind, empty or not, with a slash at the end of its
+        path; what lies below is passed over, mostly unread. A file or link yields itself. `start`
+        and what it raises: as `entries`.
+        """
+        where = parse_address(address)
+        reader, (_, record) = self._reader(), self._resolve(where)
+        manifest = reader.manifest(record.manifest_id)
+        yield from entries_in(reader, manifest, where.path, start=start)
+
+    def diff(
+        self, before: str | Address, after: str | Address, *, start: str = ""
+    ) -> Iterator[values.Change]:
         """Yield what differs between two versions, by path; costs in proportion to that.
 
         Paths in the addresses play no part. Nothing is raised before the first change is taken.
+        Paths that stand before `start` are left out, without being read.
 
         Raises:
             NotFoundError: no such dataset or version.
         """
         reader = self._reader()
         found = [self._resolve(parse_address(address))[1] for address in (before, after)]
-        yield from inspection.diff(reader, *(reader.manifest(v.manifest_id) for v in found))
+        manifests = [reader.manifest(record.manifest_id) for record in found]
+        yield from inspection.diff(reader, *manifests, start=start)
 
     def tag(self, address: str | Address, name: str) -> values.Version:
         """Name a version and return it; the name moves there from wherever it was.

@@ -17,10 +17,7 @@ def entries_page(store: Store, where: Address, limit: int, after: str) -> Entrie
     """
     version = store.version(where)
     address = Address(where.dataset, str(version.number), where.path)
-    bound = after.encode()
-    found = itertools.dropwhile(
-        lambda entry: bool(bound) and entry.path.encode() <= bound, store.entries(address)
-    )
+    found = store.entries(address, start=_behind(after))
     page = list(itertools.islice(found, limit + 1))
     return Entries(
         dataset=version.dataset,
@@ -34,10 +31,10 @@ def entries_page(store: Store, where: Address, limit: int, after: str) -> Entrie
 def changes_page(store: Store, before: Address, after: Address, limit: int, start: str) -> Changes:
     """Return at most `limit` differences whose paths come after `start`."""
     old, new = store.version(before), store.version(after)
-    bound = start.encode()
-    found = itertools.dropwhile(
-        lambda change: bool(bound) and change.path.encode() <= bound,
-        store.diff(Address(old.dataset, str(old.number)), Address(new.dataset, str(new.number))),
+    found = store.diff(
+        Address(old.dataset, str(old.number)),
+        Address(new.dataset, str(new.number)),
+        start=_behind(start),
     )
     page = list(itertools.islice(found, limit + 1))
     return Changes(
@@ -47,3 +44,8 @@ def changes_page(store: Store, before: Address, after: Address, limit: int, star
         changes=[change_document(change) for change in page[:limit]],
         next=page[limit - 1].path if len(page) > limit else None,
     )
+
+
+def _behind(path: str) -> str:
+    """Return the first text that stands behind a path, "" for none."""
+    return f"{path}\0" if path else ""
