@@ -42,6 +42,8 @@ class Opened:
         self._config = config
         self._refs = Refs(self._objects)
         self._caches = Caches.below(cache_folder, config.store_id, index_budget)
+        # For the server, which hands out objects as they are; no part of what the library promises.
+        self.objects, self.caches = self._objects, self._caches
 
     @property
     def url(self) -> str:

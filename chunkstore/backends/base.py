@@ -150,8 +150,11 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with `prefix` ("" or ending in "/"), by key.
+
+        With `after`, a key that a listing gave, only those that come behind it, without going
+        through the others.
 
         Complete: every object whose put had returned before the call is there; a failure on any
         page is raised, never taken for the end. An iterator with a true attribute `resumable`

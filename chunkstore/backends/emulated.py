@@ -50,8 +50,8 @@ class CheckThenPutBackend(Backend):
     def head(self, key: str) -> ObjectInfo:
         return self._inner.head(key)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return self._inner.list(prefix)
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return self._inner.list(prefix, after=after)
 
     def delete(self, keys: Sequence[str]) -> None:
         self._inner.delete(keys)

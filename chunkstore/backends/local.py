@@ -138,13 +138,13 @@ class LocalBackend(Backend):
                 raise FileNotFoundError(errno.ENOENT, "not a file")
         return _info(key, status)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         folder, _, begin = prefix.rpartition("/")
         where = os.path.join(self._root, folder) if folder else self._root
         with self._failures("list", prefix):
-            yield from self._list(where, folder + "/" if folder else "", begin)
+            yield from self._list(where, folder + "/" if folder else "", after, begin)
 
-    def _list(self, where: str, prefix: str, begin: str = "") -> Iterator[ObjectInfo]:
+    def _list(self, where: str, prefix: str, after: str, begin: str = "") -> Iterator[ObjectInfo]:
         try:
             with os.scandir(where) as found:
                 entries = [e for e in found if e.name.startswith(begin) and not _hidden(e.name)]
@@ -152,8 +152,11 @@ class LocalBackend(Backend):
             return
         names = {e.name + "/" * e.is_dir(): e for e in entries}  # links too: `get` follows them
         for name in sorted(names):
+            within = name.endswith("/") and after.startswith(prefix + name)
+            if prefix + name <= after and not within:
+                continue  # a folder comes before with all that is in it
             if name.endswith("/"):
-                yield from self._list(names[name].path, prefix + name)
+                yield from self._list(names[name].path, prefix + name, after)
                 continue
             try:
                 status = os.stat(names[name].path)

@@ -70,9 +70,13 @@ class MemoryBackend(Backend):
     def head(self, key: str) -> ObjectInfo:
         return self._object("head", key)[1]
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         with self._lock:
-            found = [info for key, (_, info) in self._objects.items() if key.startswith(prefix)]
+            found = [
+                info
+                for key, (_, info) in self._objects.items()
+                if key.startswith(prefix) and key > after
+            ]
         yield from sorted(found, key=lambda info: info.key)
 
     def delete(self, keys: Sequence[str]) -> None:

@@ -118,8 +118,8 @@ class MinioBackend(Backend):
                 self._client.send("HEAD", self._location.bucket, None)
             self._bucket_seen = True
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return _Listing(self._client, self._location, prefix)
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return _Listing(self._client, self._location, prefix, after)
 
     def delete(self, keys: Sequence[str]) -> None:
         names = [DeleteObject(self._location.prefix + check_key(key)) for key in keys]
@@ -190,13 +190,13 @@ class _Listing(Iterator[ObjectInfo]):
 
     resumable: Final = True
 
-    def __init__(self, client: S3Client, location: S3Location, prefix: str) -> None:
+    def __init__(self, client: S3Client, location: S3Location, prefix: str, after: str) -> None:
         self._client = client
         self._location = location
         self._prefix = prefix
         self._page: deque[ObjectInfo] = deque()
         self._token: str | None = None
-        self._last = ""
+        self._last = after
         self._ended = False
 
     def __next__(self) -> ObjectInfo:
@@ -212,6 +212,8 @@ class _Listing(Iterator[ObjectInfo]):
         query |= {"encoding-type": "url", "delimiter": ""}
         if self._token:
             query["continuation-token"] = self._token
+        elif self._last:
+            query["start-after"] = root + self._last
         with Translated("list", self._prefix, str(self._location)):
             response = self._client.send("GET", self._location.bucket, None, query=query)
             found, truncated, following, _ = parse_list_objects(response)

@@ -76,25 +76,23 @@ class RetryBackend(Backend):
     def head(self, key: str) -> ObjectInfo:
         return self._try(lambda: self._inner.head(key))
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         """Yield as the inner backend; after a failure the listing goes on behind the last key.
 
-        A listing that says it is `resumable` is asked again; any other is begun anew and
-        passed over to that key, because a generator that has raised would seem to have ended.
+        A listing that says it is `resumable` is asked again; any other is begun anew behind that
+        key, because a generator that has raised would seem to have ended.
         """
-        last = ""
-        listing = self._inner.list(prefix)
+        last = after
+        listing = self._inner.list(prefix, after=last)
 
         def following() -> ObjectInfo | None:
             nonlocal listing
             try:
-                while (info := next(listing, None)) is not None and info.key <= last:
-                    pass
+                return next(listing, None)
             except BackendError as error:
                 if error.retryable and not getattr(listing, "resumable", False):
-                    listing = self._inner.list(prefix)
+                    listing = self._inner.list(prefix, after=last)
                 raise
-            return info
 
         while (info := self._try(following)) is not None:
             last = info.key

@@ -367,6 +367,17 @@ class BackendSuite:
         backend.delete(keys)
         assert keys_of(backend) == ["before", "many_more"]
 
+    def test_a_listing_may_begin_behind_a_key(self, backend: Backend) -> None:
+        """What comes after a key is listed, whether that object is still there or not."""
+        keys = ["a/1", "a/b/2", "a/b/c/3", "a/d", "ab/4", "b/a/5"]
+        put_all(backend, keys)
+        behind = [*keys, "", "a/0", "a/b/2x", "a/b/c/1", "a/c", "aa", "b/a/9", "c"]
+        for after in behind:
+            for prefix in ("", "a/", "a/b/"):
+                found = [info.key for info in backend.list(prefix, after=after)]
+                right = [key for key in keys if key.startswith(prefix) and key > after]
+                assert found == right, (prefix, after)
+
     def test_a_listing_bears_changes(self, backend: Backend) -> None:
         """What stays is listed though other objects come and go meanwhile."""
         stays = [f"folder/{number:03}-stays" for number in range(50)]

@@ -85,9 +85,9 @@ class CountingBackend(_Around):
         self._count("head")
         return self.inner.head(key)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         self._count("list")
-        for number, info in enumerate(self.inner.list(prefix)):
+        for number, info in enumerate(self.inner.list(prefix, after=after)):
             if number and number % 1000 == 0:
                 self._count("list")
             yield info
@@ -162,13 +162,13 @@ class FaultBackend(_Around):
             raise self._error("head", key)
         return self.inner.head(key)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         if not self._faulty("list", prefix):
-            return self.inner.list(prefix)
-        return self._cut_listing(prefix)
+            return self.inner.list(prefix, after=after)
+        return self._cut_listing(prefix, after)
 
-    def _cut_listing(self, prefix: str) -> Iterator[ObjectInfo]:
-        found = [*self.inner.list(prefix)] if self._kind != "before" else []
+    def _cut_listing(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
+        found = [*self.inner.list(prefix, after=after)] if self._kind != "before" else []
         yield from found[: len(found) // 2]
         raise self._error("list", prefix)
 
@@ -224,8 +224,8 @@ class MeddlingBackend(_Around):
     def head(self, key: str) -> ObjectInfo:
         return self._call("head", key, lambda: self.inner.head(key))
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return iter(self._call("list", prefix, lambda: [*self.inner.list(prefix)]))
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return iter(self._call("list", prefix, lambda: [*self.inner.list(prefix, after=after)]))
 
     def delete(self, keys: Sequence[str]) -> None:
         self._call("delete", keys[0] if keys else "", lambda: self.inner.delete(keys))

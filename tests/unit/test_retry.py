@@ -254,9 +254,9 @@ class Paged(MemoryBackend):
         for number in range(10):
             self.put(f"{number:02}", [b"x"], CreateOnly())
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         self.begun += 1
-        return _Listing(self, list(super().list(prefix)))
+        return _Listing(self, list(super().list(prefix, after=after)))
 
 
 class _Listing(Iterator[ObjectInfo]):
