@@ -24,9 +24,10 @@ from chunkstore.format.manifest import PackHint
 from chunkstore.fragmentation import STRETCH_CHUNKS, STRETCH_FILES, STRETCH_SIZE
 from chunkstore.ids import ChunkKind
 from chunkstore.profile import OFF, WAIT, Clock
-from chunkstore.reader import Opened, Reader, Span, Wanted
+from chunkstore.reader import Opened, Reader
 from chunkstore.restored_file import RestoredFile
 from chunkstore.small_file import SmallFile
+from chunkstore.spans import Span, Wanted
 from chunkstore.target import Folder
 
 _EARLY_SIZE: Final = 32 * 1024 * 1024

@@ -3,8 +3,8 @@
 Chunks are found by the hints of the manifest, which lead straight to the directories of packs;
 where a hint no longer leads to a chunk, the index is asked, and every copy is tried before a chunk
 is given up. Whatever leaves this module has the id that was asked for. Implements the read side
-of docs/design/consistency.md. Neighbours: `restore` and `stream` above, `chunk_index` and
-`objects` below.
+of docs/design/consistency.md. Neighbours: `restore` and `stream` above, `directories`,
+`chunk_index` and `objects` below.
 """
 
 from __future__ import annotations
@@ -13,86 +13,30 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn, TypeAlias
 
 import numpy as np
 
 from chunkstore import layout
-from chunkstore.chunk_index import ABSENT, ChunkIndex, Places
+from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.compression import decompress_frame
+from chunkstore.directories import Directories
 from chunkstore.errors import CorruptObjectError, IntegrityError, MissingObjectError
 from chunkstore.format.blob import Blob, decode_list
 from chunkstore.format.document import corrupt
 from chunkstore.format.manifest import Entry, Manifest, PackHint, decode_page
-from chunkstore.format.pack import PackDirectory
 from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, ManifestId, PackId, chunk_id
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Clock
 from chunkstore.recent import Recent
-
-SPAN_LENGTH: Final = 4 * 1024 * 1024
-"""Stored bytes that are fetched with one request, where so many lie together."""
-
-_GAP: Final = 64 * 1024
-"""Unneeded bytes that are fetched along rather than asking twice: about what a request costs."""
-
-_DIRECTORY_CACHE: Final = 12 * 1024 * 1024
-"""About 64 bytes a chunk. Twice as much brought a pull of a million files to 114 MB."""
+from chunkstore.spans import FrameRead, Span, Wanted, spans_of
 
 _FRAME_CACHE: Final = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class FrameRead:
-    """A frame to be read, and the rows of the chunks that are wanted from it."""
-
-    offset: int
-    length: int
-    size: int
-    codec: int
-    rows: tuple[tuple[int, int, int], ...]  # (row, offset in the raw frame, size)
-
-    @property
-    def wanted(self) -> int:
-        """Bytes of the chunks that are wanted."""
-        return sum(size for _, _, size in self.rows)
-
-
 RawFrame: TypeAlias = tuple[memoryview, tuple[tuple[int, int, int], ...]]
 """Bytes of a raw frame, and (row, offset in it, size) of each verified chunk that is wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Frames that lie close together in one pack and are fetched with one request."""
-
-    pack: PackHint
-    frames: tuple[FrameRead, ...]
-
-    @property
-    def start(self) -> int:
-        """Offset of its first byte in the pack."""
-        return self.frames[0].offset
-
-    @property
-    def end(self) -> int:
-        """Offset after its last byte."""
-        return self.frames[-1].offset + self.frames[-1].length
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Chunks to be read: n joined ids of one kind, and packs in which they may lie."""
-
-    kind: ChunkKind
-    ids: bytes
-    hints: Sequence[PackHint]
-
-    def id(self, row: int) -> ChunkId:
-        """Return the id in that row."""
-        return ChunkId(self.ids[row * ID_SIZE : (row + 1) * ID_SIZE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +85,7 @@ class Reader:
         self._on_fetched = on_fetched
         self._lock = threading.Lock()
         self._index: ChunkIndex | None = None
-        self._directories: Recent[PackId, tuple[PackDirectory, np.ndarray]] = Recent(
-            _DIRECTORY_CACHE
-        )
+        self._directories = Directories(objects, on_fetched)
         self._frames: Recent[tuple[PackId, int], bytes] = Recent(_FRAME_CACHE)
 
     # documents
@@ -239,12 +181,12 @@ class Reader:
         Raises:
             MissingObjectError: a chunk that no pack of the store has.
         """
-        packs, places = self._by_hints(wanted, ahead)
+        packs, places = self._directories.locate(wanted, ahead=ahead)
         lost = np.flatnonzero(places.packs == ABSENT)
         if not len(lost):
-            return _spans(packs, places, np.arange(len(places.packs)))
+            return spans_of(packs, places, np.arange(len(places.packs)))
         there = np.flatnonzero(places.packs != ABSENT)
-        return _spans(packs, places, there) + self._plan_by_index(wanted, lost, frozenset())
+        return spans_of(packs, places, there) + self._plan_by_index(wanted, lost, frozenset())
 
     def read(
         self, span: Span, wanted: Wanted, *, keep: bool = False
@@ -357,58 +299,6 @@ class Reader:
 
     # places
 
-    def _by_hints(self, wanted: Wanted, ahead: int) -> tuple[list[PackHint], Places]:
-        """Return where the chunks lie as far as the directories of the hinted packs say."""
-        ids = np.frombuffer(wanted.ids, f"S{ID_SIZE}")
-        columns = np.full((7, len(ids)), ABSENT, np.int64)
-        packs: list[PackHint] = []
-        for number, hint in enumerate(wanted.hints):
-            todo = np.flatnonzero(columns[0] == ABSENT)
-            if not len(todo):
-                break
-            opened = self._directories.get(hint.pack_id)
-            if opened is None and ahead > 1:
-                self._fetch_directories(wanted.hints[number : number + ahead])
-            opened = opened or self._directory(hint)
-            if opened is None:
-                continue
-            directory, order = opened
-            at = np.searchsorted(directory.ids, ids[todo], sorter=order)
-            inside = at < len(order)
-            todo, at = todo[inside], order[at[inside]]
-            same = directory.ids[at] == ids[todo]
-            todo, at = todo[same], at[same]
-            frames = directory.chunk_frames[at]
-            columns[0][todo] = len(packs)
-            columns[1][todo] = directory.frame_offsets[frames]
-            columns[2][todo] = directory.frame_lengths[frames]
-            columns[3][todo] = directory.frame_sizes[frames]
-            columns[4][todo] = directory.frame_codecs[frames]
-            columns[5][todo] = directory.chunk_offsets[at]
-            columns[6][todo] = directory.sizes[at]
-            packs.append(hint)
-        return packs, Places(*columns)
-
-    def _fetch_directories(self, hints: Sequence[PackHint]) -> None:
-        """Fetch those directories that are not known yet side by side."""
-        new = [hint for hint in hints if self._directories.get(hint.pack_id) is None]
-        if len(new) > 1:
-            with ThreadPoolExecutor(len(new), "chunkstore-directories") as pool:
-                list(pool.map(self._directory, new))
-
-    def _directory(self, hint: PackHint) -> tuple[PackDirectory, np.ndarray] | None:
-        """Return a pack's directory and the order of its ids; None where it is of no use."""
-        found = self._directories.get(hint.pack_id)
-        if found is None:
-            try:
-                directory = self._objects.read_directory(hint)
-            except IntegrityError:
-                return None  # a hint promises nothing; the index is asked next
-            self._on_fetched(hint.length - hint.directory_offset)
-            found = (directory, np.argsort(directory.ids, kind="stable"))
-            self._directories.put(hint.pack_id, found, len(directory.ids) * 64 + 256)
-        return found
-
     def _plan_by_index(
         self,
         wanted: Wanted,
@@ -423,8 +313,8 @@ class Reader:
             if not len(lost):
                 numbers = np.unique(places.packs)
                 packs = [index.pack(number) for number in numbers.tolist()]
-                columns = (np.searchsorted(numbers, places.packs), *_columns(places)[1:])
-                return _spans(packs, Places(*columns), np.arange(len(rows)), names=rows)
+                places = replace(places, packs=np.searchsorted(numbers, places.packs))
+                return spans_of(packs, places, np.arange(len(rows)), names=rows)
         self._raise_lost(wanted, wanted.id(int(rows[lost[0]])))
 
     def _raise_lost(self, wanted: Wanted, lost: ChunkId) -> NoReturn:
@@ -451,46 +341,3 @@ class _Retried(Wanted):
 
 def _where(span: Span, frame: FrameRead) -> str:
     return f"{layout.pack_key(span.pack.pack_id)} frame at {frame.offset}"
-
-
-def _columns(places: Places) -> tuple[np.ndarray, ...]:
-    return (
-        places.packs,
-        places.frame_offsets,
-        places.frame_lengths,
-        places.frame_sizes,
-        places.frame_codecs,
-        places.offsets,
-        places.sizes,
-    )
-
-
-def _spans(
-    packs: Sequence[PackHint],
-    places: Places,
-    rows: np.ndarray,
-    names: np.ndarray | None = None,
-) -> list[Span]:
-    """Group `rows` of `places` by frame, and neighbouring frames by span.
-
-    `names` has the caller's row number for each row, where that is another one.
-    """
-    order = rows[np.lexsort((places.offsets[rows], places.frame_offsets[rows], places.packs[rows]))]
-    columns = np.stack([column[order] for column in _columns(places)]).T.tolist()
-    labels = (order if names is None else names[order]).tolist()
-    spans: list[Span] = []
-    frames: list[FrameRead] = []
-    wanted: list[tuple[int, int, int]] = []
-    for number, (pack, offset, length, size, codec, at, chunk) in enumerate(columns):
-        wanted.append((labels[number], at, chunk))
-        following = columns[number + 1][:2] if number + 1 < len(columns) else [ABSENT, ABSENT]
-        if following == [pack, offset]:
-            continue
-        frames.append(FrameRead(offset, length, size, codec, tuple(wanted)))
-        wanted = []
-        end = offset + length
-        near = following[0] == pack and following[1] - end <= _GAP
-        if not near or end - frames[0].offset >= SPAN_LENGTH:
-            spans.append(Span(packs[pack], tuple(frames)))
-            frames = []
-    return spans

@@ -19,7 +19,8 @@ from chunkstore.errors import CorruptObjectError, InvalidInputError, NotFoundErr
 from chunkstore.format.blob import Blob
 from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
 from chunkstore.ids import ID_SIZE, ChunkKind
-from chunkstore.reader import Reader, Wanted
+from chunkstore.reader import Reader
+from chunkstore.spans import Wanted
 
 _READ_BUFFER: Final = 256 * 1024
 GROUP_SIZE: Final = 4 * 1024 * 1024

@@ -29,7 +29,8 @@ from chunkstore.fragmentation import (
 from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind
 from chunkstore.limits import MIB
 from chunkstore.objects import Objects
-from chunkstore.reader import Reader, Wanted
+from chunkstore.reader import Reader
+from chunkstore.spans import Wanted
 
 log = logging.getLogger(__name__)
 
