@@ -36,13 +36,14 @@ if TYPE_CHECKING:
         UnreadableFilesError,
         UnsupportedFormatError,
     )
-    from chunkstore.events import Event, Item, Notice, Progress
+    from chunkstore.events import Event, Item, LostPath, Notice, Progress
     from chunkstore.format.config import ChunkerSpec
     from chunkstore.format.manifest import Entry, EntryKind
     from chunkstore.profile import GroupTime, Profile, ProfileReport, StageTime
     from chunkstore.store import Store
     from chunkstore.values import (
         Change,
+        Damage,
         Dataset,
         DatasetStat,
         DoctorCheck,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         PushStats,
         StatusResult,
         StoreStat,
+        VerifyResult,
         Version,
         VersionStat,
     )
@@ -84,13 +86,14 @@ _HOMES = {
         "UnreadableFilesError",
         "UnsupportedFormatError",
     ),
-    "events": ("Event", "Item", "Notice", "Progress"),
+    "events": ("Event", "Item", "LostPath", "Notice", "Progress"),
     "format.config": ("ChunkerSpec",),
     "format.manifest": ("Entry", "EntryKind"),
     "profile": ("GroupTime", "Profile", "ProfileReport", "StageTime"),
     "store": ("Store",),
     "values": (
         "Change",
+        "Damage",
         "Dataset",
         "DatasetStat",
         "DoctorCheck",
@@ -102,6 +105,7 @@ _HOMES = {
         "PushStats",
         "StatusResult",
         "StoreStat",
+        "VerifyResult",
         "Version",
         "VersionStat",
     ),

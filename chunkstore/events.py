@@ -66,7 +66,26 @@ class Notice:
     hint: str | None = None
 
 
-Event: TypeAlias = Progress | Item | Notice
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostPath:
+    """A path of a version cannot be read whole any more, or could not before it was mended.
+
+    Attributes:
+        dataset: the dataset.
+        version: the version's number.
+        path: the path; where a page of the version is lost, the first path of it.
+        entries: how many paths that stands for: 1, or those of the page.
+        keys: the damaged objects that are to blame; ids of chunks where none is known.
+    """
+
+    dataset: str
+    version: int
+    path: str
+    entries: int
+    keys: tuple[str, ...]
+
+
+Event: TypeAlias = Progress | Item | Notice | LostPath
 ProgressCallback: TypeAlias = Callable[[Event], object]
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 from chunkstore import inspection, layout, values
@@ -13,6 +14,8 @@ from chunkstore.address import Address, parse_address
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.chunk_index import DEFAULT_BUDGET, ChunkIndex
+from chunkstore.errors import InvalidInputError
+from chunkstore.events import ProgressCallback, ignore
 from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.objects import Objects
@@ -20,6 +23,8 @@ from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, resolve
 from chunkstore.savings import Savings
+from chunkstore.survey import Level
+from chunkstore.verify import MOST_PARTS, Verification, VerifyOptions
 from chunkstore.writer import Caches
 
 
@@ -124,3 +129,39 @@ class Upkeep(Opened):
     def doctor(self) -> list[values.DoctorCheck]:
         """Look at the storage, the chunker and the caches; probes with racing small objects."""
         return inspection.doctor(self._backend, self._objects, self._config, self._caches.folder)
+
+    def verify(
+        self,
+        addresses: Sequence[str] = (),
+        *,
+        level: Level = "directories",
+        part: tuple[int, int] = (1, 1),
+        progress: ProgressCallback = ignore,
+    ) -> values.VerifyResult:
+        """Hold the store, or some versions of it, against all that it promises; changes nothing.
+
+        Others may push, drop and collect meanwhile. Memory does not grow with the store: about
+        50 MB for each million chunks lie in files, of which the kernel keeps what it likes.
+
+        Args:
+            addresses: datasets, or `name@version`; none means everything.
+            level: "listing" believes the index, and reads refs, manifests, pages and lists;
+                "directories" reads those of all packs too; "data" reads every byte, decompresses
+                every frame and hashes every chunk.
+            part: (N, M): look into the packs of the Nth of M parts only; after all M parts every
+                pack that has been there all the time was looked into.
+            progress: gets Progress in bytes and numbers of packs, a Notice for each damaged thing,
+                and a LostPath for each path that cannot be read whole.
+
+        Raises:
+            NotFoundError: an address names what is not there.
+            BackendError: the storage failed; nothing can be said then.
+        """
+        number, parts = part
+        if not 1 <= number <= parts <= MOST_PARTS:
+            raise InvalidInputError(
+                f"there is no part {number} of {parts}", hint="write for instance 3/28"
+            )
+        options = VerifyOptions(addresses=addresses, level=level, part=part)
+        with Verification(self._objects, self._reader(), options, progress) as run:
+            return run.run()

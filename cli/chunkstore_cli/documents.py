@@ -14,7 +14,14 @@ from chunkstore_cli import output
 if TYPE_CHECKING:
     from chunkstore.format.manifest import Entry
     from chunkstore.profile import ProfileReport
-    from chunkstore.values import PullResult, PushResult, StatusResult, Version
+    from chunkstore.values import (
+        Damage,
+        PullResult,
+        PushResult,
+        StatusResult,
+        VerifyResult,
+        Version,
+    )
 
 
 def version_document(version: Version) -> dict[str, Any]:
@@ -138,3 +145,38 @@ def count_kinds(kinds: Iterable[str]) -> dict[str, int]:
     for kind in kinds:
         counts[kind] += 1
     return counts
+
+
+def damage_document(damage: Damage) -> dict[str, Any]:
+    """Return one damaged thing."""
+    return {
+        "type": "damage",
+        "kind": damage.kind,
+        "key": damage.key,
+        "problem": damage.problem,
+        "versions": [
+            {"dataset": dataset, "version": number, "lost_paths": paths}
+            for dataset, number, paths in damage.versions
+        ],
+        "paths": list(damage.paths),
+        "mend": damage.mend,
+    }
+
+
+def verify_summary(result: VerifyResult) -> dict[str, Any]:
+    """Return the last line of a verification."""
+    return {
+        "type": "summary",
+        "well": result.well,
+        "level": result.level,
+        "part": list(result.part),
+        "versions": result.versions,
+        "files": result.files,
+        "packs": result.packs,
+        "read_bytes": result.read_bytes,
+        "damage": len(result.damage),
+        "lost_paths": result.lost_paths,
+        "waiting_packs": result.waiting_packs,
+        "unused_packs": result.unused_packs,
+        "seconds": round(result.seconds, 3),
+    }

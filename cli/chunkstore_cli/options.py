@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
+from chunkstore.errors import InvalidInputError
 from chunkstore_cli.common import Common
 
 if TYPE_CHECKING:
@@ -182,6 +183,43 @@ def profile(function: Decorated) -> Decorated:
     return click.option(
         "--profile", is_flag=True, help="Say at the end where the time went, stage by stage."
     )(function)
+
+
+def closeness(function: Decorated) -> Decorated:
+    """Give a verb --quick, --read-data and --part."""
+    for option in (
+        click.option(
+            "--part",
+            metavar="N/M",
+            default="1/1",
+            callback=_parse_part,
+            help="Look into the packs of the Nth of M parts only.",
+        ),
+        click.option("--read-data", is_flag=True, help="Read, decompress and hash every byte."),
+        click.option(
+            "--quick", is_flag=True, help="Believe the index instead of reading packs' directories."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def level_of(quick: bool, read_data: bool) -> Literal["listing", "directories", "data"]:
+    """Return how closely `closeness` asks packs to be looked at.
+
+    Raises:
+        InvalidInputError: both were given.
+    """
+    if quick and read_data:
+        raise InvalidInputError("--quick and --read-data exclude each other")
+    return "data" if read_data else "listing" if quick else "directories"
+
+
+def _parse_part(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, int]:
+    number, slash, parts = value.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and len(value) < 12):
+        raise click.BadParameter(f"{value!r} is no part; write for instance 3/28", ctx, option)
+    return int(number), int(parts)
 
 
 def yes(function: Decorated) -> Decorated:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from chunkstore.events import Event, Item, Notice, Progress
+from chunkstore.events import Event, Item, LostPath, Notice, Progress
 from chunkstore_cli import output
 
 if TYPE_CHECKING:
@@ -34,17 +34,20 @@ class Words:
         done: of the user's bytes that are dealt with.
         moved: of stored bytes that went over the wire; "" where none do.
         kept: of the user's bytes that need not be done again; "" where nothing is kept.
+        noun: what is counted.
     """
 
     done: str
     moved: str = ""
     kept: str = ""
+    noun: str = "file"
 
 
 PUSH: Final = Words("read", "sent", "stored")
 PULL: Final = Words("restored", "fetched", "in place")
 ARCHIVE: Final = Words("written", "fetched")
 STATUS: Final = Words("read")
+VERIFY: Final = Words("checked", noun="pack")
 
 
 class Watch:
@@ -63,6 +66,8 @@ class Watch:
         elif isinstance(event, Notice):
             output.note(f"note: {event.message}")
             output.hint(event.hint)
+        elif isinstance(event, LostPath):
+            self.lost(event)
         elif event.action == "left out":
             self.left_out(event)
         else:
@@ -78,6 +83,9 @@ class Watch:
         """Show that a path was passed over."""
         output.note(f"left out: {item.path}: {item.reason}")
 
+    def lost(self, path: LostPath) -> None:
+        """Show that a path cannot be read whole; who shows all of them at the end does not."""
+
     def close(self) -> None:
         """Leave the terminal as it was."""
 
@@ -88,7 +96,7 @@ class Watch:
         parts = [f"{output.part_text(progress.done_bytes, progress.total_bytes)} {self.words.done}"]
         if self.words.moved:
             parts.append(f"{output.size_text(progress.moved_bytes)} {self.words.moved}")
-        parts.append(output.count_text(progress.done_files, "file"))
+        parts.append(output.count_text(progress.done_files, self.words.noun))
         parts.append(f"{output.size_text(int(rate))}/s")
         if progress.total_bytes is not None and rate:
             parts.append(f"{time_left(progress.total_bytes - progress.done_bytes, rate)} left")
@@ -138,6 +146,10 @@ class JsonLines(Watch):
         output.json_line(
             {"type": "item", "action": item.action, "path": item.path, "size": item.size}
         )
+
+    def lost(self, path: LostPath) -> None:
+        """Print that a path cannot be read whole."""
+        output.json_line({"type": "lost", **asdict(path)})
 
     def left_out(self, item: Item) -> None:
         """Print that a path was passed over."""

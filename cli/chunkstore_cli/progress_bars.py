@@ -41,7 +41,7 @@ class Bars(Watch):
         left = ""
         if progress.total_bytes is not None and rates[0]:
             left = f"{time_left(progress.total_bytes - progress.done_bytes, rates[0])} left"
-        files = output.count_text(progress.done_files, "file")
+        files = output.count_text(progress.done_files, self.words.noun)
         rows = [
             (progress.done_bytes, progress.total_bytes, f"{files}  {left}"),
             (progress.moved_bytes, None, ""),

@@ -30,6 +30,9 @@ SECTIONS: Final = {
         "tag": "Name a version, or list and delete such names.",
         "rm": "Drop versions.",
     },
+    "Upkeep": {
+        "verify": "Check the store, or some versions, against all that it promises.",
+    },
     "Server": {
         "serve": "Serve the store over HTTP.",
         "link": "Make a URL for one file or upload that needs no token.",

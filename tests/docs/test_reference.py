@@ -154,6 +154,7 @@ def keys_of(value: object) -> Iterator[str]:
         "log pets",
         "diff pets@1 pets@2",
         "diff pets@1 --stat",
+        "verify --read-data",
         "stat",
         "stat pets",
         "stat pets@1",
@@ -175,7 +176,7 @@ def test_every_key_is_documented(stocked: Place, command: str) -> None:
         stocked.variable("CHUNKSTORE_TOKENS", "./tokens.json")
         stocked.well("token", "create", "ann")
     text = stocked.well(verb, *arguments, "--json").text
-    lines = verb in ("push", "pull", "status")
+    lines = verb in ("push", "pull", "status", "verify")
     found = [json.loads(part) for part in (text.splitlines() if lines else [text])]
     page = (REFERENCE / "cli" / f"{verb}.md").read_text()
     if lines:

@@ -1,0 +1,156 @@
+"""An index segment as the store has it, checked whole and mapped from a file without a name.
+
+Unlike what `chunk_index` searches it never comes from a local cache, so that what is found out
+about it holds for the store. Pages of the mapping are let go of after each use: memory does not
+grow with the index. Neighbour: `survey`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Collection, Iterator
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from chunkstore import layout
+from chunkstore.errors import CorruptObjectError
+from chunkstore.format.index import ROWS_AT_ONCE, decode_segment
+from chunkstore.format.pack import PackDirectory
+from chunkstore.ids import ID_SIZE, PackId, SegmentId
+from chunkstore.limits import MIB
+from chunkstore.objects import Objects
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+_PIECE: Final = 8 * MIB
+
+
+class MappedSegment:
+    """One segment of a store.
+
+    Attributes:
+        identifier: its id.
+        segment: its columns, mapped.
+        packs: the ids of its packs, in its order.
+    """
+
+    def __init__(self, objects: Objects, identifier: SegmentId, length: int) -> None:
+        """Fetch a segment of `length` bytes and check all of it.
+
+        Raises:
+            KeyAbsentError: it is gone.
+            CorruptObjectError, UnsupportedFormatError: it is damaged.
+        """
+        key = layout.segment_key(identifier)
+        if not length:
+            raise CorruptObjectError(f"corrupt object {key}: it is empty", key=key)
+        hasher = blake3()
+        with tempfile.TemporaryFile(prefix="chunkstore-index-") as file:
+            for piece in objects.segment_pieces(identifier, length, _PIECE):
+                hasher.update(piece)
+                file.write(piece)
+            if hasher.digest() != identifier:
+                raise CorruptObjectError(
+                    f"corrupt object {key}: its bytes do not have that id", key=key
+                )
+            file.flush()
+            self._mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
+        self.identifier = identifier
+        self.segment = columns = decode_segment(memoryview(self._mapped), key)
+        self.packs = [PackId(pack) for pack in id_list(columns.pack_ids)]
+        self._frames_before = np.cumsum(columns.pack_frames, dtype=np.int64) - columns.pack_frames
+        self._entries = np.zeros(len(self.packs), np.int64)
+        for rows in self._row_slices():
+            numbers = columns.frame_packs[columns.frames[rows]]
+            self._entries += np.bincount(numbers, minlength=len(self.packs))
+        self._let_go()
+
+    def packs_of(self, ids: bytes) -> Iterator[tuple[int, PackId]]:
+        """Yield (which of the joined ids, a pack that holds it) for every entry of them."""
+        for rows, at in _matches(self.segment.ids, ids):
+            numbers = self.segment.frame_packs[self.segment.frames[at]]
+            for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
+                yield row, self.packs[number]
+
+    def ids_in(self, packs: Collection[PackId]) -> Iterator[bytes]:
+        """Yield the ids of all chunks of these packs, some thousands joined at a time."""
+        chosen = np.array([pack in packs for pack in self.packs], bool)
+        if chosen.any():
+            for rows in self._row_slices():
+                keep = chosen[self.segment.frame_packs[self.segment.frames[rows]]]
+                yield self.segment.ids[rows][keep].tobytes()
+            self._let_go()
+
+    def differs(self, row: int, length: int, offset: int, directory: PackDirectory) -> str:
+        """Return what it says of its pack `row` other than the pack, "" where all is the same.
+
+        The pack has `length` bytes, and its directory begins at `offset`.
+        """
+        segment = self.segment
+        stated = int(segment.pack_lengths[row]), int(segment.pack_directories[row])
+        if stated != (length, offset):
+            return "states another length, or another place of the directory"
+        first = int(self._frames_before[row])
+        frames = slice(first, first + int(segment.pack_frames[row]))
+        pairs = (
+            (segment.frame_offsets, directory.frame_offsets),
+            (segment.frame_lengths, directory.frame_lengths),
+            (segment.frame_sizes, directory.frame_sizes),
+            (segment.frame_codecs, directory.frame_codecs),
+        )
+        if not all(np.array_equal(theirs[frames], ours) for theirs, ours in pairs):
+            return "lists other frames"
+        same = int(self._entries[row]) == len(directory.ids) and self._same(row, first, directory)
+        self._let_go()
+        return "" if same else "lists other chunks"
+
+    def _same(self, row: int, first_frame: int, directory: PackDirectory) -> bool:
+        """Whether every chunk of a directory stands here where the directory has it."""
+        segment = self.segment
+        unique, inverse = np.unique(directory.ids, return_inverse=True)
+        found: list[IntArray] = []
+        for rows, entries in _matches(segment.ids, unique.tobytes()):
+            mine = segment.frame_packs[segment.frames[entries]] == row
+            at = entries[mine]
+            frames = segment.frames[at].astype(np.int64) - first_frame
+            found.append(_stacked(rows[mine], frames, segment.offsets[at], segment.sizes[at]))
+        theirs = np.concatenate(found, axis=1) if found else np.zeros((4, 0), np.int64)
+        ours = _stacked(inverse, directory.chunk_frames, directory.chunk_offsets, directory.sizes)
+        if theirs.shape != ours.shape:
+            return False
+        return np.array_equal(theirs[:, np.lexsort(theirs)], ours[:, np.lexsort(ours)])
+
+    def _row_slices(self) -> Iterator[slice]:
+        for start in range(0, len(self.segment.ids), ROWS_AT_ONCE):
+            yield slice(start, start + ROWS_AT_ONCE)
+
+    def _let_go(self) -> None:
+        self._mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _stacked(*columns: np.ndarray) -> IntArray:
+    return np.stack([column.astype(np.int64) for column in columns])
+
+
+def _matches(mine: npt.NDArray[np.bytes_], ids: bytes) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield (which of the ids, at which entry) for their first entries, then the next ones."""
+    wanted = np.frombuffer(ids, f"S{ID_SIZE}")
+    rows, at = np.arange(len(wanted)), np.searchsorted(mine, wanted)
+    while len(rows):
+        inside = at < len(mine)
+        rows, at = rows[inside], at[inside]
+        same = mine[at] == wanted[rows]
+        rows, at = rows[same], at[same]
+        if len(rows):
+            yield rows, at
+        at = at + 1
+
+
+def id_list(ids: npt.NDArray[np.bytes_]) -> list[bytes]:
+    """Return ids whole: numpy drops zeros at their ends."""
+    joined = ids.tobytes()
+    return [joined[at : at + ID_SIZE] for at in range(0, len(joined), ID_SIZE)]
