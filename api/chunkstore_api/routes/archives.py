@@ -65,7 +65,6 @@ def get_archive(
     return Download(
         served.downloads,
         lambda: make(itertools.chain(first, contents)),
-        idle=served.settings.limits.idle,
         headers=headers,
         coded=Coded(preferred(request.headers.get("accept-encoding"))),
     )
