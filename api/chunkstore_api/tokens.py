@@ -167,7 +167,7 @@ class TokensFile:
             )
         last = self._last
         if last is None or last[0] != data:
-            last = self._last = (data, _decode(data, self.path))
+            last = self._last = (data, decode_tokens(data, self.path))
         return last[1]
 
     def create(
@@ -294,7 +294,12 @@ def _encode(tokens: Tokens) -> bytes:
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def _decode(data: bytes, path: str) -> Tokens:
+def decode_tokens(data: bytes, path: str) -> Tokens:
+    """Return what a tokens file holds; `path` names it in errors.
+
+    Raises:
+        InvalidInputError: it is not a tokens file.
+    """
     try:
         if len(data) > LONGEST_FILE:
             raise ValueError("too long")
@@ -305,7 +310,7 @@ def _decode(data: bytes, path: str) -> Tokens:
         if len(key) != 32:
             raise ValueError("no key of links")
         tokens = [_token(each) for each in document["tokens"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not a tokens file of this version") from error
     return Tokens(key, {token.id: token for token in tokens})
 

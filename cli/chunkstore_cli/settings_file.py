@@ -74,9 +74,20 @@ def read_settings(path: str, *, known: frozenset[str], private: bool = False) ->
         raise FilesystemError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is not UTF-8") from error
+    return parse_settings(text, path, known=known, private=private)
+
+
+def parse_settings(
+    text: str, path: str, *, known: frozenset[str], private: bool = False
+) -> SettingsFile:
+    """Return what the text of a settings file says; `path` names it in errors.
+
+    Raises:
+        InvalidInputError: it is not TOML, or has a setting outside `known`.
+    """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not TOML: {error}", hint="mend it by hand") from error
     remotes = _remotes(values.pop(REMOTES, {}), path)
     for name in values.keys() - known:
