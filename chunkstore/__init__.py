@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         UnreadableFilesError,
         UnsupportedFormatError,
     )
-    from chunkstore.events import Event, Item, LostPath, Notice, Progress
+    from chunkstore.events import Event, Item, LostPath, Notice, Progress, Step
     from chunkstore.format.config import ChunkerSpec
     from chunkstore.format.manifest import Entry, EntryKind
     from chunkstore.profile import GroupTime, Profile, ProfileReport, StageTime
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         Dataset,
         DatasetStat,
         DoctorCheck,
+        GcPlan,
+        GcResult,
         KindStat,
         PullResult,
         PullStats,
@@ -86,7 +88,7 @@ _HOMES = {
         "UnreadableFilesError",
         "UnsupportedFormatError",
     ),
-    "events": ("Event", "Item", "LostPath", "Notice", "Progress"),
+    "events": ("Event", "Item", "LostPath", "Notice", "Progress", "Step"),
     "format.config": ("ChunkerSpec",),
     "format.manifest": ("Entry", "EntryKind"),
     "profile": ("GroupTime", "Profile", "ProfileReport", "StageTime"),
@@ -97,6 +99,8 @@ _HOMES = {
         "Dataset",
         "DatasetStat",
         "DoctorCheck",
+        "GcPlan",
+        "GcResult",
         "KindStat",
         "PullResult",
         "PullStats",

@@ -1,4 +1,4 @@
-"""What a running push or pull tells its caller: plain values given to one callback.
+"""What a running operation tells its caller: plain values given to one callback.
 
 The library never prints. A caller passes `progress=callback`; the callback gets the events
 below, from one thread at a time, and should return quickly. What it raises ends the operation.
@@ -85,7 +85,24 @@ class LostPath:
     keys: tuple[str, ...]
 
 
-Event: TypeAlias = Progress | Item | Notice | LostPath
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """How far one step of an operation is that consists of several.
+
+    Attributes:
+        name: the step. Those of a collection: "mark" goes through versions, "plan" through the
+            index; "copy" copies chunks; "fence" goes through datasets; "reindex" replaces index
+            segments; "wait" gives readers time; "delete" deletes objects.
+        done: how many of those are dealt with; of a wait 0.
+        total: how many there are, in a wait seconds; None while that is not known.
+    """
+
+    name: str
+    done: int
+    total: int | None
+
+
+Event: TypeAlias = Progress | Item | Notice | LostPath | Step
 ProgressCallback: TypeAlias = Callable[[Event], object]
 
 

@@ -19,9 +19,11 @@ INDEX: Final = "index/"
 MANIFESTS: Final = "manifests/"
 REFS: Final = "refs/"
 GC_CURRENT: Final = "gc/current"
+CONDEMNED: Final = "gc/condemned/"
 
 _PACK_KEY: Final = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _SEGMENT_KEY: Final = re.compile(r"index/([0-9a-f]{64})")
+_CONDEMNED_KEY: Final = re.compile(r"gc/condemned/([0-9]{1,19})-[0-9A-Za-z_-]{1,200}")
 _MANIFEST_KEY: Final = re.compile(r"manifests/([0-9a-f]{64})")
 
 
@@ -74,6 +76,17 @@ def manifest_of(key: str) -> ManifestId | None:
     """Return the manifest that has that key, or None where it is no manifest's key."""
     match = _MANIFEST_KEY.fullmatch(key)
     return ManifestId(bytes.fromhex(match[1])) if match else None
+
+
+def condemned_key(generation: int, nonce: str) -> str:
+    """Return the key of a condemned list: of the generation that begins with it."""
+    return f"{CONDEMNED}{generation}-{nonce}"
+
+
+def generation_of(key: str) -> int | None:
+    """Return the generation of the condemned list with that key, or None where it is none's key."""
+    match = _CONDEMNED_KEY.fullmatch(key)
+    return int(match[1]) if match else None
 
 
 def check_name(name: str, what: str) -> str:

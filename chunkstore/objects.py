@@ -7,8 +7,9 @@ MissingObjectError, never a NotFoundError. Stands on `layout`, `format` and `bac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chunkstore import layout
 from chunkstore.backends.base import (
@@ -28,7 +29,14 @@ from chunkstore.errors import (
     UnavailableError,
 )
 from chunkstore.format.config import Config, decode_config, encode_config
-from chunkstore.format.gc import IDLE, GcState, decode_condemned, decode_gc_state
+from chunkstore.format.gc import (
+    IDLE,
+    GcState,
+    decode_condemned,
+    decode_gc_state,
+    encode_condemned,
+    encode_gc_state,
+)
 from chunkstore.format.manifest import Manifest, PackHint, decode_manifest, encode_manifest
 from chunkstore.format.pack import PackDirectory, decode_directory
 from chunkstore.format.ref import Ref, decode_ref, encode_ref
@@ -41,6 +49,22 @@ class StoredRef:
 
     ref: Ref
     version: str
+
+
+class StoredPack(NamedTuple):
+    """A pack as a LIST shows it: its stored bytes, its time by the storage's clock."""
+
+    pack_id: PackId
+    length: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGcState:
+    """The collector's state and the version of `gc/current`, None where that is absent."""
+
+    state: GcState
+    version: str | None
 
 
 class Objects:
@@ -119,10 +143,19 @@ class Objects:
 
     def list_packs(self) -> Iterator[tuple[PackId, int]]:
         """Yield every pack and its stored bytes."""
+        for pack in self.stored_packs():
+            yield pack.pack_id, pack.length
+
+    def stored_packs(self) -> Iterator[StoredPack]:
+        """Yield what a LIST says of every pack, in the order of their ids."""
         for info in self.backend.list(layout.PACKS):
             pack = layout.pack_of(info.key)
             if pack is not None:
-                yield pack, info.length
+                yield StoredPack(pack, info.length, info.modified)
+
+    def delete_packs(self, packs: Sequence[PackId]) -> None:
+        """Delete packs; those already gone are fine."""
+        self.backend.delete([layout.pack_key(pack) for pack in packs])
 
     # index segments
 
@@ -199,6 +232,17 @@ class Objects:
         _check_id(data, manifest, key)
         return decode_manifest(data, key)
 
+    def list_manifests(self) -> Iterator[tuple[ManifestId, float]]:
+        """Yield every manifest and its time by the storage's clock, in the order of their ids."""
+        for info in self.backend.list(layout.MANIFESTS):
+            manifest = layout.manifest_of(info.key)
+            if manifest is not None:
+                yield manifest, info.modified
+
+    def delete_manifests(self, manifests: Sequence[ManifestId]) -> None:
+        """Delete manifests; those already gone are fine."""
+        self.backend.delete([layout.manifest_key(manifest) for manifest in manifests])
+
     # refs
 
     def get_ref(self, dataset: str) -> StoredRef | None:
@@ -240,17 +284,45 @@ class Objects:
 
     def read_gc_state(self) -> GcState:
         """Return what `gc/current` says; idle where it is absent."""
+        return self.get_gc_state().state
+
+    def get_gc_state(self) -> StoredGcState:
+        """Return what `gc/current` says, for the next compare-and-swap."""
         try:
             fetched = self.backend.get(layout.GC_CURRENT)
         except KeyAbsentError:
-            return IDLE
-        return decode_gc_state(fetched.data, layout.GC_CURRENT)
+            return StoredGcState(IDLE, None)
+        return StoredGcState(decode_gc_state(fetched.data, layout.GC_CURRENT), fetched.version)
+
+    def put_gc_state(self, state: GcState, replaces: str | None) -> str:
+        """Write `gc/current` in place of the version `replaces`, or newly; return its version.
+
+        Raises:
+            ConditionFailedError: another was there first, or this very write after a lost answer.
+        """
+        mode = CreateOnly() if replaces is None else ReplaceIf(replaces)
+        return self.backend.put(layout.GC_CURRENT, [encode_gc_state(state)], mode)
 
     def read_condemned(self, state: GcState) -> frozenset[PackId]:
-        """Return the packs that the collector has condemned in `state`."""
+        """Return the packs that the collector has condemned in `state`.
+
+        Raises:
+            MissingObjectError: the list is gone: the state has changed since it was read.
+        """
         if not state.condemned:
             return frozenset()
         return decode_condemned(self._promised(state.condemned).data, state.condemned)
+
+    def put_condemned(self, key: str, packs: Collection[PackId]) -> None:
+        """Store a condemned list under a key that was never used."""
+        self.backend.put(key, [encode_condemned(packs)], CreateOnly())
+
+    def list_condemned(self) -> Iterator[tuple[str, int]]:
+        """Yield the key of every condemned list, with the generation that it is for."""
+        for info in self.backend.list(layout.CONDEMNED):
+            generation = layout.generation_of(info.key)
+            if generation is not None:
+                yield info.key, generation
 
     def _promised(self, key: str, byte_range: tuple[int, int] | None = None) -> Fetched:
         try:

@@ -87,8 +87,9 @@ class Refs:
         """Replace the ref by what `edit` makes of it, and return it: the commit point.
 
         `edit` is called again with the newer ref whenever another writer was first, and may
-        raise to give up. With `create` a dataset that has no ref gets an empty one first; one that
-        was looked for and not found is `known` None, and is not looked for again.
+        raise to give up; `guard` is called before it each time. With `create` a dataset that has
+        no ref gets an empty one first; one that was looked for and not found is `known` None, and
+        is not looked for again.
         When `swap` raises a BackendError the change may or may not have happened; running the
         whole command again finds out.
 
@@ -109,7 +110,8 @@ class Refs:
                     continue
             if not tried.isdisjoint(stored.ref.nonces):
                 return stored.ref  # an earlier attempt had won, only its answer was lost
-            ref = _stamped(edit(stored.ref), stored.ref, guard())
+            generation = guard()  # after the ref was read; what it finds may change the edit
+            ref = _stamped(edit(stored.ref), stored.ref, generation)
             tried.add(ref.nonce)
             if self._replace(ref, stored.version):
                 return ref

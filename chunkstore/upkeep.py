@@ -18,6 +18,7 @@ from chunkstore.errors import InvalidInputError
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.gc import DAY, HOUR, Collector, Confirm, GcOptions, accept
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
@@ -165,3 +166,48 @@ class Upkeep(Opened):
         options = VerifyOptions(addresses=addresses, level=level, part=part)
         with Verification(self._objects, self._reader(), options, progress) as run:
             return run.run()
+
+    def gc(
+        self,
+        *,
+        apply: bool = False,
+        grace: float = DAY,
+        reader_grace: float = HOUR,
+        force: bool = False,
+        confirm: Confirm = accept,
+        progress: ProgressCallback = ignore,
+    ) -> values.GcResult:
+        """Find packs that no version needs, and with `apply` delete them.
+
+        Others may read and write meanwhile; a run that died is brought to its end by the next one.
+        Packs of which half or more is dead are packed again. Memory does not grow with the number
+        of chunks: what is alive is kept in temporary files, about 32 bytes a chunk, and so is the
+        index.
+
+        Args:
+            apply: do it; else it is only planned, and nothing is written.
+            grace: seconds for which what nothing needs is left alone after it was written; what a
+                running push has sent is so young.
+            reader_grace: seconds to wait before the first deletion, so that pulls which found their
+                packs before can end.
+            force: do it though more than half of the store would go, or the storage shows less than
+                after the last collection.
+            confirm: is shown the plan before anything changes; what it raises ends the run.
+            progress: gets Steps and Notices.
+
+        Raises:
+            RefusedError: the plan looks like a mistake, and `force` was not given.
+            MissingObjectError, CorruptObjectError: a version needs what is gone or damaged; nothing
+                was deleted.
+            ConflictError: other collections came between, again and again.
+        """
+        options = GcOptions(apply=apply, grace=grace, reader_grace=reader_grace, force=force)
+        return Collector(
+            self._objects,
+            self._config,
+            self._reader,
+            self._caches.temporary_folder(),
+            options,
+            confirm=confirm,
+            progress=progress,
+        ).run()

@@ -391,3 +391,79 @@ class DoctorCheck:
     ok: bool
     detail: str
     hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcPlan:
+    """What a collection found, and would do.
+
+    Attributes:
+        versions: versions whose chunks are kept.
+        live_chunks: different chunks that they need.
+        packs: how many packs there are, but for those that were condemned before.
+        pack_bytes: their stored bytes.
+        dead_packs: packs that nothing needs and that are old enough: they go.
+        dead_bytes: their stored bytes.
+        sparse_packs: packs of which half or more is dead: what is alive is copied, then they go.
+        sparse_bytes: their stored bytes.
+        copied_bytes: about what the copies take up.
+        young_packs: packs that nothing needs, but which are younger than the grace: they stay.
+        young_bytes: their stored bytes.
+        left_packs: packs that could go too, but are more than one run takes.
+        manifests: manifests that no dataset lists and that are old enough: they go.
+        condemned_packs: packs that a collection condemned which did not come to its end.
+        refusal: why this is not done without `force`, "" where nothing speaks against it.
+    """
+
+    versions: int
+    live_chunks: int
+    packs: int
+    pack_bytes: int
+    dead_packs: int
+    dead_bytes: int
+    sparse_packs: int
+    sparse_bytes: int
+    copied_bytes: int
+    young_packs: int
+    young_bytes: int
+    left_packs: int
+    manifests: int
+    condemned_packs: int
+    refusal: str
+
+    @property
+    def freed_bytes(self) -> int:
+        """About what the store would shrink by."""
+        return self.dead_bytes + self.sparse_bytes - self.copied_bytes
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to remove."""
+        return not (self.dead_packs or self.sparse_packs or self.manifests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcResult:
+    """The outcome of a collection.
+
+    Attributes:
+        plan: what it found.
+        applied: whether anything was to be changed at all.
+        finished: packs that an earlier collection had condemned and this one deleted.
+        deleted_packs: packs that were deleted, those of an earlier collection excepted.
+        deleted_bytes: their stored bytes.
+        copied_bytes: stored bytes of packs that were written for chunks of packs that went.
+        deleted_manifests: manifests that were deleted.
+        segments: index segments that were replaced.
+        seconds: how long it took.
+    """
+
+    plan: GcPlan
+    applied: bool
+    finished: int
+    deleted_packs: int
+    deleted_bytes: int
+    copied_bytes: int
+    deleted_manifests: int
+    segments: int
+    seconds: float

@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -99,6 +99,17 @@ class Caches:
         """
         own = os.path.join(folder, store_id.hex()) if folder else None
         return cls(SegmentCache(os.path.join(own, "index") if own else None), own, index_budget)
+
+    def temporary_folder(self) -> str | None:
+        """Return where large temporary files may lie; None for the system's folder for them."""
+        if self.folder is not None:
+            try:
+                os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            except OSError as error:
+                log.warning("cannot use %s for temporary files: %s", self.folder, error)
+            else:
+                return self.folder
+        return None
 
     def states_of(self, source: Source) -> str | None:
         """Return where the file states of a source are cached, None for streams."""
@@ -348,9 +359,13 @@ class _Push:
 
     def _commit(self, manifest: Manifest, identifier: ManifestId, stored: int) -> VersionRecord:
         """W4 to W7. The ref that was read at the start serves first: it is only the older."""
+        mine = [identifier]  # the last one is to be committed
+
+        def guard() -> int:
+            return self._guard(manifest, lambda: mine.append(self._renewed(manifest)))
 
         def edit(ref: Ref) -> Ref:
-            if any(record.manifest_id == identifier for record in ref.versions):
+            if any(record.manifest_id in mine for record in ref.versions):
                 return ref  # won before; so many others came after that the nonce is gone
             if self._options.expect is not None:
                 check_expected(ref, self._options.expect)
@@ -359,7 +374,7 @@ class _Push:
                 raise _ParentMovedError(self._entry_of(manifest))
             record = VersionRecord(
                 ref.next_number,
-                identifier,
+                mine[-1],
                 manifest.created_ns,
                 manifest.message,
                 manifest.files,
@@ -374,11 +389,16 @@ class _Push:
         ref = self._refs.swap(
             self._dataset,
             edit,
-            lambda: self._guard(manifest),
+            guard,
             known=self._stored,
             create=True,
         )
-        return next(r for r in reversed(ref.versions) if r.manifest_id == identifier)
+        return next(r for r in reversed(ref.versions) if r.manifest_id in mine)
+
+    def _renewed(self, manifest: Manifest) -> ManifestId:
+        """Store the manifest under another name: a collection may be about to delete the first."""
+        renewed = dataclasses.replace(manifest, nonce=secrets.token_bytes(16))
+        return self._objects.put_manifest(renewed)[0]
 
     def _entry_of(self, manifest: Manifest) -> Entry:
         """Return the entry of the single file in a manifest that was stored."""
@@ -394,7 +414,7 @@ class _Push:
     def _guard_of_tags(self) -> int:
         return self._objects.read_gc_state().generation
 
-    def _guard(self, manifest: Manifest) -> int:
+    def _guard(self, manifest: Manifest, renew: Callable[[], object]) -> int:
         """W5 and W6: where a collection began meanwhile, every chunk must be in the new view.
 
         Raises:
@@ -402,6 +422,7 @@ class _Push:
         """
         while (state := self._objects.read_gc_state()) != self._state:
             self._state = state
+            renew()
             self._view.load_large(self._state, self._parent_packs)
             for ids in self._reader.every_id(manifest):
                 if (self._view.index.find(ids) == ABSENT).any():

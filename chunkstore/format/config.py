@@ -101,6 +101,11 @@ class Config:
         """Raise UnsupportedFormatError where writing needs a feature unknown here."""
         _check_features("written", self.read_features | self.write_features)
 
+    def check_collectable(self) -> None:
+        """Raise UnsupportedFormatError where collecting needs a feature unknown here."""
+        needed = self.read_features | self.write_features | self.gc_features
+        _check_features("collected", needed)
+
 
 def _check_features(verb: str, needed: frozenset[str]) -> None:
     unknown = sorted(needed - KNOWN_FEATURES)

@@ -36,6 +36,8 @@ class DocumentKind:
         limit: most encoded bytes, checksum included.
         sealed: whether BLAKE3-256 of all before it ends the document. Kinds that are named
             by the hash of their bytes need no seal.
+        extended: the version byte of those that hold more than `version` has fields for, 0 where
+            there are none. What `version` can say is never written in it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class DocumentKind:
     version: int
     limit: int
     sealed: bool
+    extended: int = 0
 
 
 def corrupt(what: str, where: str) -> NoReturn:
@@ -50,13 +53,14 @@ def corrupt(what: str, where: str) -> NoReturn:
     raise CorruptObjectError(f"corrupt object {where}: {what}", key=where)
 
 
-def encode_document(kind: DocumentKind, body: list[Any]) -> bytes:
+def encode_document(kind: DocumentKind, body: list[Any], *, extended: bool = False) -> bytes:
     """Return the document's bytes; the same body always gives the same bytes.
 
     Raises:
         InvalidInputError: they are more than the kind allows, so that nobody could read them.
     """
-    return _finished(kind, msgpack.packb(body, use_bin_type=True))
+    version = kind.extended if extended else kind.version
+    return _finished(kind, msgpack.packb(body, use_bin_type=True), version)
 
 
 def pack_value(value: list[Any]) -> bytes:
@@ -67,11 +71,12 @@ def pack_value(value: list[Any]) -> bytes:
 
 def join_document(kind: DocumentKind, values: Sequence[bytes]) -> bytes:
     """Return the bytes of a document whose values are packed already; see `encode_document`."""
-    return _finished(kind, msgpack.Packer().pack_array_header(len(values)) + b"".join(values))
+    body = msgpack.Packer().pack_array_header(len(values)) + b"".join(values)
+    return _finished(kind, body, kind.version)
 
 
-def _finished(kind: DocumentKind, body: bytes) -> bytes:
-    data = b"%b%c%b" % (kind.magic, kind.version, body)
+def _finished(kind: DocumentKind, body: bytes, version: int) -> bytes:
+    data = b"%b%c%b" % (kind.magic, version, body)
     if kind.sealed:
         data += blake3(data).digest()
     if len(data) > kind.limit:
@@ -93,13 +98,19 @@ def decode_document(kind: DocumentKind, data: bytes, where: str) -> Fields:
         corrupt(f"{len(data)} bytes, more than {kind.limit} for a {kind.name}", where)
     if len(data) < HEAD_LENGTH or data[:4] != kind.magic:
         corrupt(f"this is no {kind.name}", where)
-    check_version(kind.name, data[4], kind.version, where)
+    if not is_extended(kind, data):
+        check_version(kind.name, data[4], kind.version, where)
     end = len(data)
     if kind.sealed:
         end -= CHECKSUM_LENGTH
         if end < HEAD_LENGTH or blake3(memoryview(data)[:end]).digest() != data[end:]:
             corrupt("the checksum does not match", where)
     return Fields(data, HEAD_LENGTH, end, where)
+
+
+def is_extended(kind: DocumentKind, data: bytes) -> bool:
+    """Whether a document is of the version of its kind that holds more."""
+    return kind.extended != 0 and data[4] == kind.extended
 
 
 def check_version(name: str, found: int, known: int, where: str) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from chunkstore import limits
 from chunkstore.format.blob import EMPTY, Blob, make_blob
 from chunkstore.format.config import ChunkerSpec, Config
-from chunkstore.format.gc import GcState
+from chunkstore.format.gc import Counts, GcState
 from chunkstore.format.index import IndexedPack
 from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint, PageRef, encode_page
 from chunkstore.format.pack import (
@@ -275,7 +275,10 @@ def refs(draw: st.DrawFn) -> Ref:
 
 
 gc_states = st.builds(
-    GcState, times, st.just("") | st.from_regex(r"gc/condemned/[0-9a-f-]{1,40}", fullmatch=True)
+    GcState,
+    times,
+    st.just("") | st.from_regex(r"gc/condemned/[0-9a-f-]{1,40}", fullmatch=True),
+    st.none() | st.builds(Counts, times, times, times),
 )
 condemned_packs = st.frozensets(ids().map(PackId), max_size=8)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from chunkstore.events import Event, Item, LostPath, Notice, Progress
+from chunkstore.events import Event, Item, LostPath, Notice, Progress, Step
 from chunkstore_cli import output
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ PULL: Final = Words("restored", "fetched", "in place")
 ARCHIVE: Final = Words("written", "fetched")
 STATUS: Final = Words("read")
 VERIFY: Final = Words("checked", noun="pack")
+COLLECTION: Final = Words("read")
 
 
 class Watch:
@@ -63,6 +64,8 @@ class Watch:
         if isinstance(event, Progress):
             self.last = event
             self.show(event)
+        elif isinstance(event, Step):
+            self.step(event)
         elif isinstance(event, Notice):
             output.note(f"note: {event.message}")
             output.hint(event.hint)
@@ -75,6 +78,9 @@ class Watch:
 
     def show(self, progress: Progress) -> None:
         """Show how far it is."""
+
+    def step(self, step: Step) -> None:
+        """Show how far a step is."""
 
     def item(self, item: Item) -> None:
         """Show what became of a path."""
@@ -125,6 +131,13 @@ class Lines(Watch):
             self._told_at = now
             output.note(self.text(progress))
 
+    def step(self, step: Step) -> None:
+        """Print a line if the last one is ten seconds ago, and before a wait."""
+        now = time.monotonic()
+        if now - self._told_at >= LINE_SECONDS or (step.name == "wait" and step.total):
+            self._told_at = now
+            output.note(step_text(step))
+
 
 class JsonLines(Watch):
     """Prints events on stdout for programs."""
@@ -140,6 +153,15 @@ class JsonLines(Watch):
         if self._progress and now - self._told_at >= JSON_SECONDS:
             self._told_at = now
             output.json_line({"type": "progress", **asdict(progress)})
+
+    def step(self, step: Step) -> None:
+        """Print the step, twice a second at most."""
+        now = time.monotonic()
+        if self._progress and now - self._told_at >= JSON_SECONDS:
+            self._told_at = now
+            output.json_line(
+                {"type": "progress", "step": step.name, "done": step.done, "total": step.total}
+            )
 
     def item(self, item: Item) -> None:
         """Print what became of a path."""
@@ -196,6 +218,24 @@ def _choose(common: Common, words: Words, *, items: bool) -> Watch:
 
         return Bars(words)
     return Lines(words)
+
+
+_STEPS: Final = {
+    "mark": "versions looked through",
+    "plan": "parts of the index looked through",
+    "copy": "chunks copied",
+    "fence": "datasets fenced",
+    "reindex": "index segments looked at",
+    "delete": "objects deleted",
+}
+
+
+def step_text(step: Step) -> str:
+    """Return one line about a step."""
+    if step.name == "wait":
+        return f"waiting {time_left(step.total or 0, 1)} so that running pulls can end"
+    of = "" if step.total is None else f" of {step.total:,}"
+    return f"{step.done:,}{of} {_STEPS.get(step.name, step.name)}"
 
 
 def time_left(size: int, rate: float) -> str:

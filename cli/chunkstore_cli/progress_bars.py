@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from chunkstore.events import Progress
+from chunkstore.events import Progress, Step
 from chunkstore_cli import output
-from chunkstore_cli.progress import Watch, Words, time_left
+from chunkstore_cli.progress import Watch, Words, step_text, time_left
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+    from rich.status import Status
 
 PATIENCE: Final = 0.3
 """Seconds before bars appear: what is done by then needs none."""
@@ -27,6 +28,7 @@ class Bars(Watch):
     def __init__(self, words: Words) -> None:
         super().__init__(words)
         self._screen: RichProgress | None = None
+        self._status: Status | None = None
         self._tasks: list[TaskID] = []
 
     def show(self, progress: Progress) -> None:
@@ -56,8 +58,22 @@ class Bars(Watch):
                 more=more,
             )
 
+    def step(self, step: Step) -> None:
+        """Show the step on one line that is overwritten, once it takes long."""
+        if time.monotonic() - self.started < PATIENCE:
+            return
+        if self._status is None:
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status("", spinner="line")
+            self._status.start()
+        self._status.update(step_text(step))
+
     def close(self) -> None:
         """Take the bars away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
         if self._screen is not None:
             self._screen.stop()
             self._screen = None

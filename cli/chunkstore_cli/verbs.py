@@ -29,6 +29,7 @@ SECTIONS: Final = {
         "stat": "Show sizes and what deduplication saves.",
         "tag": "Name a version, or list and delete such names.",
         "rm": "Drop versions.",
+        "gc": "Delete what no version needs, to free space.",
     },
     "Upkeep": {
         "verify": "Check the store, or some versions, against all that it promises.",

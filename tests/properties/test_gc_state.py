@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from chunkstore.errors import CorruptObjectError
 from chunkstore.format.gc import (
     CONDEMNED,
     GC_STATE,
+    Counts,
     GcState,
     decode_condemned,
     decode_gc_state,
@@ -46,6 +49,9 @@ def test_damage_is_refused_and_nothing_else_is_raised(
     bodies = [item[5:-32] for item in objects]
     bad = laws.document(GC_STATE, data.draw(strategies.damaged(*bodies)))
     laws.assert_canonical(decode_gc_state, encode_gc_state, bad)
+    extended = dataclasses.replace(GC_STATE, version=GC_STATE.extended)
+    bad = laws.document(extended, data.draw(strategies.damaged(*bodies)))
+    laws.assert_canonical(decode_gc_state, encode_gc_state, bad)
     bad = laws.document(CONDEMNED, data.draw(strategies.damaged(*reversed(bodies))))
     laws.assert_canonical(decode_condemned, encode_condemned, bad)
 
@@ -54,11 +60,15 @@ def test_no_flipped_bit_and_no_cut_goes_unseen() -> None:
     """The seals cover every bit."""
     state = encode_gc_state(GcState(7, "gc/condemned/7-00"))
     condemned = encode_condemned(frozenset({PackId(bytes(32)), PackId(bytes(range(32)))}))
+    counted = encode_gc_state(GcState(7, "", Counts(3, 2, 1)))
+    laws.assert_every_bit_matters(decode_gc_state, counted)
+    laws.assert_every_cut_is_refused(decode_gc_state, counted)
+    laws.assert_other_versions_refused(decode_gc_state, counted, GC_STATE.version)
     laws.assert_every_bit_matters(decode_gc_state, state)
     laws.assert_every_cut_is_refused(decode_gc_state, state)
     laws.assert_every_bit_matters(decode_condemned, condemned)
     laws.assert_every_cut_is_refused(decode_condemned, condemned)
-    laws.assert_other_versions_refused(decode_gc_state, state)
+    laws.assert_other_versions_refused(decode_gc_state, state, GC_STATE.extended)
     laws.assert_other_versions_refused(decode_condemned, condemned)
 
 

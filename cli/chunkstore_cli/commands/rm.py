@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chunkstore.store import Store
     from chunkstore.values import Version
 
-_SPACE = "the space stays taken: this version of chunkstore does not reclaim it"
+_SPACE = "the space is freed by 'chunkstore gc'"
 
 
 @verb(
@@ -40,8 +40,7 @@ def rm(
     """Drop versions, with their tags. Asks on a terminal; elsewhere --yes is needed.
 
     Versions of one dataset are dropped together or not at all. The numbers are never used again.
-    What other versions need stays, and so does the space that is taken: this version of chunkstore
-    does not reclaim it.
+    What other versions need stays. 'chunkstore gc' frees the space.
     """
     with session.open_store() as store:
         doomed = _doomed(store, addresses, everything=everything)
