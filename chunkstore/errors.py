@@ -152,6 +152,7 @@ class BackendError(ChunkstoreError):
         operation: the Backend method ("get", "put", ...).
         key: the key concerned, or None.
         retryable: whether the same call may succeed later.
+        wait: seconds that the server asks to be left alone before, or None.
     """
 
     code = "backend"
@@ -163,12 +164,14 @@ class BackendError(ChunkstoreError):
         operation: str,
         key: str | None = None,
         retryable: bool = False,
+        wait: float | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.operation = operation
         self.key = key
         self.retryable = retryable
+        self.wait = wait
 
 
 class KeyAbsentError(BackendError):

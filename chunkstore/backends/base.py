@@ -77,16 +77,34 @@ class Capabilities:
         server: its name and version as far as it tells.
         create_only: of racing CreateOnly writes exactly one wins.
         replace_if: of racing ReplaceIf writes of one version exactly one wins.
+        access: what the caller may do there, in words; "" where the storage does not tell.
     """
 
     server: str
     create_only: bool
     replace_if: bool
+    access: str = ""
 
     @property
     def many_writers(self) -> bool:
         """Whether several writers may use the store at once."""
         return self.create_only and self.replace_if
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a storage lets its caller do.
+
+    Attributes:
+        deletes: objects may be deleted.
+        narrow: only some datasets are seen. Of the index and of packs that shows what is theirs,
+            and a chunk that lies among others' is got by the key `chunks/KIND/ID`.
+        guarded: a server stands before the storage and keeps the conditions of writes itself.
+    """
+
+    deletes: bool = True
+    narrow: bool = False
+    guarded: bool = False
 
 
 _KEY_PART = re.compile(r"[A-Za-z0-9_.~-]{1,255}")
@@ -177,6 +195,14 @@ class Backend(ABC):
     @abstractmethod
     def probe(self) -> Capabilities:
         """Find out by racing writers what the storage honours; leaves nothing behind."""
+
+    def access(self) -> Access:
+        """Return what the caller may do; may ask the storage, once.
+
+        Raises:
+            BackendError: the storage does not say.
+        """
+        return Access()
 
     def close(self) -> None:  # noqa: B027  # most backends have nothing to give back
         """Give back connections and descriptors. Calling it twice is fine."""

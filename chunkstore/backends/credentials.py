@@ -1,4 +1,4 @@
-"""Credentials for S3: given, from variables of the environment, or from an AWS profile file.
+"""Credentials: for S3 given, from variables or an AWS profile file; for a server its token.
 
 They never come from a URL and are never printed.
 """
@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from chunkstore.errors import InvalidInputError
+from chunkstore.errors import FilesystemError, InvalidInputError, NotFoundError, RefusedError
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")
+_OTHERS: Final = 0o007
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +73,41 @@ def read_profile(path: str, profile: str, *, required: bool) -> Credentials | No
     if not access or not secret:
         return None
     return Credentials(access, secret, section.get("aws_session_token"))
+
+
+def read_token(path: str) -> str:
+    """Return the token that a file holds and nothing else.
+
+    Raises:
+        NotFoundError: there is no such file.
+        RefusedError: everybody may read it.
+        InvalidInputError: it holds something else.
+        FilesystemError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_mode & _OTHERS:
+                raise RefusedError(
+                    f"everybody may read the token in {path}", hint=f"chmod o= {path}"
+                )
+            data = file.read(5000)
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"there is no token file {path}", hint="write the token into it and nothing else"
+        ) from None
+    except OSError as error:
+        raise FilesystemError(f"cannot read {path}: {error.strerror}") from error
+    return check_token(data.decode("latin-1").strip(), f"what {path} holds")
+
+
+def check_token(text: str, what: str) -> str:
+    """Return `text` if it can be a token; `what` says where it is from.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    if not _TOKEN.fullmatch(text):
+        raise InvalidInputError(
+            f"{what} is no token", hint="a token is one word, such as cs_<12 digits>_<64 digits>"
+        )
+    return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chunkstore.backends.base import (
+    Access,
     Backend,
     Buffer,
     Capabilities,
@@ -58,6 +59,9 @@ class CheckThenPutBackend(Backend):
 
     def probe(self) -> Capabilities:
         return self._inner.probe()
+
+    def access(self) -> Access:
+        return self._inner.access()
 
     def close(self) -> None:
         self._inner.close()

@@ -7,7 +7,6 @@ to `s3_errors`. Implements section "S3" of docs/design/consistency.md.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
@@ -32,6 +31,7 @@ from chunkstore.backends.probe import race
 from chunkstore.backends.retry import DEFAULT_DEADLINE
 from chunkstore.backends.s3_client import Body, S3Client, connect
 from chunkstore.backends.s3_errors import Translated, meaning
+from chunkstore.backends.wire import is_range, may_be_longer
 from chunkstore.errors import (
     BackendError,
     ConditionFailedError,
@@ -41,7 +41,6 @@ from chunkstore.errors import (
 )
 
 _PAGE: Final = 1000
-_TOTAL: Final = re.compile(r"/([0-9]+)$")
 
 
 class MinioBackend(Backend):
@@ -74,13 +73,13 @@ class MinioBackend(Backend):
             raise InvalidInputError(f"not a range: {start}-{end}")
         response = self._request("get", "GET", key, headers={"Range": f"bytes={start}-{end - 1}"})
         data: bytes = response.data
-        if not _is_range(response, start, end):
+        if not is_range(response.status, response.headers, len(data), byte_range):
             raise UnavailableError(
                 f"get of {key} at {self.url}: asked for {end - start} bytes from {start}, got "
                 f"{len(data)} with status {response.status}",
                 operation="get",
                 key=key,
-                retryable=_may_be_longer(response, end),
+                retryable=may_be_longer(response.status, response.headers, end),
             )
         return Fetched(data, self._etag(response, "get", key))
 
@@ -238,20 +237,3 @@ class _Listing(Iterator[ObjectInfo]):
             operation="list",
             key=self._prefix,
         )
-
-
-def _is_range(response: Any, start: int, end: int) -> bool:
-    """Whether an answer is the range that was asked for; some servers send it with status 200."""
-    stated = response.headers.get("Content-Range")
-    if stated is None:
-        return response.status == 206 and len(response.data) == end - start
-    right = str(stated).startswith(f"bytes {start}-{end - 1}/")
-    return right and len(response.data) == end - start
-
-
-def _may_be_longer(response: Any, end: int) -> bool:
-    """Whether another answer may hold the range: not where the object is known to end before."""
-    if response.status != 206:
-        return False  # a server that ignores Range
-    total = _TOTAL.search(str(response.headers.get("Content-Range")))
-    return total is None or int(total[1]) >= end

@@ -1,8 +1,8 @@
 """A backend around a backend that tries again what may succeed later.
 
-Waits grow and are jittered; each call has a deadline. A conditional write that is tried again
-may meet its own success and then raises ConditionFailedError: deciding is the caller's, who
-reads back (see `refs` and `objects`).
+Waits grow and are jittered, and are no shorter than the server asked for; each call has a
+deadline. A conditional write that is tried again may meet its own success and then raises
+ConditionFailedError: deciding is the caller's, who reads back (see `refs` and `objects`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from chunkstore.backends.base import (
+    Access,
     Backend,
     Buffer,
     Capabilities,
@@ -32,6 +33,8 @@ FIRST_DEADLINE: Final = 20.0
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+_LONGEST_WAIT: Final = 30.0
+"""However long a server asks to be left alone."""
 
 Result = TypeVar("Result")
 
@@ -104,6 +107,9 @@ class RetryBackend(Backend):
     def probe(self) -> Capabilities:
         return self._inner.probe()
 
+    def access(self) -> Access:
+        return self._try(self._inner.access)
+
     def close(self) -> None:
         self._closed.set()  # ends pauses of other threads
         self._inner.close()
@@ -127,7 +133,8 @@ class RetryBackend(Backend):
                 log.warning("%s; trying again for %.0f s", error.message, left)
                 if self._on_retry is not None:
                     self._on_retry(error)
-            self._sleep(min(left, pause / 2 * (1 + self._jitter())))
+                wait = min(error.wait or 0.0, _LONGEST_WAIT)
+            self._sleep(min(left, wait + pause / 2 * (1 + self._jitter())))
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _given_up(self, error: BackendError, deadline: float) -> BackendError:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import ssl
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-import certifi
 import urllib3
 from minio import Minio
 from minio.credentials.providers import (
@@ -29,15 +26,9 @@ from minio.credentials.providers import (
 from chunkstore.backends.base import Buffer
 from chunkstore.backends.credentials import Credentials, read_profile
 from chunkstore.backends.location import S3Options
+from chunkstore.backends.wire import Buffers, connections
 from chunkstore.errors import InvalidInputError
 
-_CONNECTIONS: Final = 32
-_CONNECT_SECONDS: Final = 10.0
-_READ_SECONDS: Final = 60.0
-_LEAST_SECONDS: Final = 5.0
-# One send must end within the connect timeout, which counts for the whole of it: pieces of this
-# size let a line of 26 KB/s through.
-_PIECE: Final = 256 * 1024
 _CRC32: Final = "x-amz-checksum-crc32"
 _SIGNED_BELOW: Final = 1024 * 1024
 _GIVE_KEYS: Final = (
@@ -45,34 +36,19 @@ _GIVE_KEYS: Final = (
 )
 
 
-class Body:
-    """Buffers that are sent one after the other without being joined.
+class Body(Buffers):
+    """A body and the CRC-32 of all its bytes, as `x-amz-checksum-crc32` has it.
 
     Attributes:
-        crc32: the CRC-32 of all bytes, as `x-amz-checksum-crc32` has it.
+        crc32: that sum.
     """
 
     def __init__(self, data: Sequence[Buffer]) -> None:
-        self._buffers = [memoryview(buffer).cast("B") for buffer in data]
+        super().__init__(data)
         value = 0
-        for buffer in self._buffers:
-            value = zlib.crc32(buffer, value)
+        for piece in self:
+            value = zlib.crc32(piece, value)
         self.crc32 = base64.b64encode(value.to_bytes(4, "big")).decode()
-
-    def __iter__(self) -> Iterator[memoryview]:
-        for buffer in self._buffers:
-            for start in range(0, len(buffer), _PIECE):
-                yield buffer[start : start + _PIECE]
-
-    def __len__(self) -> int:
-        return sum(len(buffer) for buffer in self._buffers)
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of all bytes in hex."""
-        hasher = hashlib.sha256()
-        for buffer in self._buffers:
-            hasher.update(buffer)
-        return hasher.hexdigest()
 
 
 class S3Client(Minio):
@@ -136,24 +112,15 @@ class S3Client(Minio):
 def connect(options: S3Options, patience: float) -> S3Client:
     """Return a client with a pool of connections of its own; nothing is sent yet.
 
-    A server that is silent for `patience` seconds has failed, within bounds: who will not wait
-    long for a storage must not be held by one time-out, yet slow answers are no failures.
+    `patience` is that of `wire.connections`.
 
     Raises:
         InvalidInputError: no credentials are to be found, the CA file or the endpoint is none.
     """
-    patience = max(patience, _LEAST_SECONDS)
     endpoint = options.endpoint or "https://s3.amazonaws.com"
     scheme, _, host = endpoint.partition("://")
     secure = scheme == "https"
-    pool = urllib3.PoolManager(
-        maxsize=_CONNECTIONS,
-        timeout=urllib3.Timeout(
-            connect=min(_CONNECT_SECONDS, patience), read=min(_READ_SECONDS, patience)
-        ),
-        retries=False,
-        ssl_context=_ssl_context(options) if secure else None,
-    )
+    pool = connections(patience, secure=secure, ca_file=options.ca_file)
     provider = None if options.anonymous else _provider(options)
     try:
         client = S3Client(
@@ -167,19 +134,6 @@ def connect(options: S3Options, patience: float) -> S3Client:
     elif options.style == "path":
         client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]  # the SDK's gap
     return client
-
-
-def _ssl_context(options: S3Options) -> ssl.SSLContext:
-    """Trust the file of `options`, else what the system trusts and what comes with certifi."""
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file)
-    except OSError as error:
-        raise InvalidInputError(
-            f"cannot use the CA file {options.ca_file!r}: {error}", hint="give a PEM file"
-        ) from error
-    if options.ca_file is None:
-        context.load_verify_locations(certifi.where())
-    return context
 
 
 def _provider(options: S3Options) -> Provider:

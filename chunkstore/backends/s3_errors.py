@@ -7,13 +7,13 @@ The one place where answers of an S3 server become kinds of errors. Neighbours: 
 from __future__ import annotations
 
 import re
-import ssl
 from typing import Final, NoReturn
 from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
+from chunkstore.backends.wire import is_tls_for_ever
 from chunkstore.errors import (
     BackendError,
     BucketAbsentError,
@@ -58,7 +58,6 @@ _MESSAGE: Final = re.compile(r"<Message>([^<]*)</Message>")
 _NO_S3_HINT: Final = (
     "check that the endpoint is that of an S3 server, and whether it speaks http or https"
 )
-_TLS_FOR_EVER: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 _TLS_HINT: Final = (
     "if the server has a certificate of its own, name the authority by ?ca=FILE; if it speaks "
     "plain http, write endpoint=http://..."
@@ -104,9 +103,7 @@ class Translated:
             self._raise(error, int(getattr(error, "_code", 0)), code[1] if code else "", said)
         elif isinstance(error, ServerError):
             self._raise(error, error.status_code, "", str(error))
-        elif isinstance(error, urllib3.exceptions.SSLError | ssl.SSLError) and any(
-            reason in str(error) for reason in _TLS_FOR_EVER
-        ):
+        elif error is not None and is_tls_for_ever(error):
             raise self._error(BackendError, str(error), _TLS_HINT) from error
         elif isinstance(error, urllib3.exceptions.LocationValueError):
             raise self._error(BackendError, str(error), "check the endpoint") from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from chunkstore.backends.base import (
+    Access,
     Backend,
     Buffer,
     Capabilities,
@@ -44,6 +45,9 @@ class _Around(Backend):
 
     def probe(self) -> Capabilities:
         return self.inner.probe()
+
+    def access(self) -> Access:
+        return self.inner.access()
 
     def close(self) -> None:
         self.inner.close()

@@ -10,14 +10,21 @@ import pytest
 
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
+from chunkstore.backends.http import HttpBackend
 from chunkstore.backends.local import LocalBackend
-from chunkstore.backends.location import S3Location, open_backend, parse_location
+from chunkstore.backends.location import (
+    HttpLocation,
+    S3Location,
+    open_backend,
+    parse_location,
+)
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.backends.minio import MinioBackend
 from chunkstore.backends.retry import RetryBackend
 from chunkstore.testing import servers
 from chunkstore.testing.backend_suite import BackendSuite
 from chunkstore.testing.backends import CountingBackend, FaultBackend, FaultKind
+from tests.backends.object_server import object_server
 
 _numbers = itertools.count()
 
@@ -76,6 +83,18 @@ class TestAsOpened(BackendSuite):
         url = minio.store_url("tests", f"opened-{next(_numbers)}")
         with open_backend(url, s3=minio.options, deadline=60) as opened:
             yield opened
+
+
+class TestHttp(BackendSuite):
+    """Objects over the wire of the chunk protocol, without retries."""
+
+    @pytest.fixture
+    def backend(self) -> Iterator[Backend]:
+        with object_server(MemoryBackend()) as server:
+            location = parse_location(server.address)
+            assert isinstance(location, HttpLocation)
+            with HttpBackend(location) as opened:
+                yield opened
 
 
 class TestCounting(BackendSuite):
