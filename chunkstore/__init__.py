@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chunkstore.address import Address, parse_address
     from chunkstore.backends.credentials import Credentials
-    from chunkstore.backends.location import S3Options
+    from chunkstore.backends.location import HttpOptions, S3Options
     from chunkstore.errors import (
         AlreadyExistsError,
         BackendError,
@@ -69,7 +69,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "address": ("Address", "parse_address"),
     "backends.credentials": ("Credentials",),
-    "backends.location": ("S3Options",),
+    "backends.location": ("HttpOptions", "S3Options"),
     "errors": (
         "AlreadyExistsError",
         "BackendError",

@@ -452,7 +452,8 @@ class ChunkIndex:
         First the merged one is stored, then the old ones are deleted, so nothing that is true
         is ever missing. Two writers who do it at once leave doubled entries, which do no harm.
         With `relist` the segments are listed first, for a view that was never loaded. What is
-        not loaded is fetched; where another writer has merged it meanwhile, nothing is done.
+        not loaded is fetched; where another writer has merged it meanwhile, nothing is done, nor
+        where this one may delete nothing.
 
         Raises:
             CorruptObjectError: a segment is damaged; nothing was merged.
@@ -462,7 +463,7 @@ class ChunkIndex:
                 self._lengths = self._objects.list_segments()
             chosen = set(to_merge(self._lengths))
             old = [segment for segment in self._lengths if segment in chosen]  # newest first
-            if not old:
+            if not old or not self._objects.backend.access().deletes:
                 return
             loaded = {
                 item.identifier: item.segment.segment

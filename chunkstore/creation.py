@@ -9,8 +9,9 @@ import time
 from chunkstore import layout
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
+from chunkstore.backends.location import HttpLocation, parse_location
 from chunkstore.chunker import Chunker
-from chunkstore.errors import AlreadyExistsError, RefusedError
+from chunkstore.errors import AlreadyExistsError, InvalidInputError, RefusedError
 from chunkstore.events import Notice, ProgressCallback
 from chunkstore.format.config import (
     DEFAULT_FRAME_SIZE,
@@ -39,6 +40,20 @@ def new_config(
     )
     Chunker(config.chunker)
     return config
+
+
+def check_creatable(url: str) -> None:
+    """Refuse an address at which no store can be created.
+
+    Raises:
+        InvalidInputError: it is that of a server, or none.
+    """
+    if isinstance(parse_location(url), HttpLocation):
+        raise InvalidInputError(
+            "a store is not created through a server",
+            hint="create it where the server runs, in a folder or bucket, and serve it: "
+            "chunkstore init ./store && chunkstore serve --store ./store",
+        )
 
 
 def create_on(backend: Backend, config: Config, progress: ProgressCallback) -> Config:

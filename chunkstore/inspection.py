@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from chunkstore import layout
-from chunkstore.backends.base import Backend
+from chunkstore.backends.base import Backend, Capabilities
 from chunkstore.chunker import Chunker, slow_chunker
 from chunkstore.compaction import MOST_SEGMENTS, SMALL
 from chunkstore.entries import page_of
@@ -199,18 +199,25 @@ def doctor(
     backend: Backend, objects: Objects, config: Config, cache_folder: str | None
 ) -> list[DoctorCheck]:
     """Look at storage, chunker and caches; each check stands alone."""
-    checks = [_check_probe(backend, config), _check_chunker(config)]
+    checks = [*_check_storage(backend, config), _check_chunker(config)]
     checks += [_check_index(objects), _check_latency(backend)]
     if cache_folder is not None:
         checks.append(_check_cache(cache_folder))
     return checks
 
 
-def _check_probe(backend: Backend, config: Config) -> DoctorCheck:
+def _check_storage(backend: Backend, config: Config) -> Iterator[DoctorCheck]:
     try:
         found = backend.probe()
     except BackendError as error:
-        return DoctorCheck(name="storage", ok=False, detail=error.message, hint=error.hint)
+        yield DoctorCheck(name="storage", ok=False, detail=error.message, hint=error.hint)
+        return
+    yield _check_probe(found, config)
+    if found.access:
+        yield DoctorCheck(name="access", ok=True, detail=found.access)
+
+
+def _check_probe(found: Capabilities, config: Config) -> DoctorCheck:
     if found.many_writers:
         return DoctorCheck(
             name="storage", ok=True, detail=f"{found.server} honours conditional writes"

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from chunkstore.errors import InvalidInputError
-from chunkstore.ids import ManifestId, PackId, SegmentId
+from chunkstore.ids import ChunkId, ChunkKind, ManifestId, PackId, SegmentId
 from chunkstore.limits import NAME
 
 CONFIG: Final = "config"
@@ -41,6 +41,11 @@ def segment_key(segment: SegmentId) -> str:
 def manifest_key(manifest: ManifestId) -> str:
     """Return the key of a manifest."""
     return f"manifests/{manifest.hex()}"
+
+
+def chunk_key(kind: ChunkKind, chunk: ChunkId) -> str:
+    """Return the key by which a server gives a single chunk; no storage has such an object."""
+    return f"chunks/{kind.name.lower()}/{chunk.hex()}"
 
 
 def ref_key(dataset: str) -> str:

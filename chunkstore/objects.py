@@ -40,7 +40,7 @@ from chunkstore.format.gc import (
 from chunkstore.format.manifest import Manifest, PackHint, decode_manifest, encode_manifest
 from chunkstore.format.pack import PackDirectory, decode_directory
 from chunkstore.format.ref import Ref, decode_ref, encode_ref
-from chunkstore.ids import ManifestId, PackId, SegmentId, content_hash
+from chunkstore.ids import ChunkId, ChunkKind, ManifestId, PackId, SegmentId, content_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,14 @@ class Objects:
             MissingObjectError: the pack is gone.
         """
         return self._promised(layout.pack_key(pack), (start, end)).data
+
+    def get_chunk(self, kind: ChunkKind, chunk: ChunkId) -> bytes:
+        """Return a chunk by its id alone, unverified, from a backend whose `access` is narrow.
+
+        Raises:
+            MissingObjectError: the store has none that the caller may read.
+        """
+        return self._promised(layout.chunk_key(kind, chunk)).data
 
     def pack_length(self, pack: PackId) -> int | None:
         """Return the stored bytes of a pack, or None where it is not there."""

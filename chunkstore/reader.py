@@ -30,7 +30,7 @@ from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, ManifestId, PackId, chun
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Clock
 from chunkstore.recent import Recent
-from chunkstore.spans import FrameRead, Span, Wanted, spans_of
+from chunkstore.spans import FrameRead, Span, Wanted, lone_span, spans_of
 
 _FRAME_CACHE: Final = 8 * 1024 * 1024
 
@@ -220,6 +220,8 @@ class Reader:
             del frames[0]
         if not frames:
             return iter(kept)
+        if span.lone:
+            return iter((self._lone(span, wanted),))
         span = Span(span.pack, tuple(frames))
         try:
             stored = self._fetch(span)
@@ -246,6 +248,15 @@ class Reader:
                 yield verified
                 return
         yield from self._read_elsewhere(opened.frames, opened.wanted, opened.span.pack, found)
+
+    def _lone(self, span: Span, wanted: Wanted) -> Opened:
+        """Fetch a chunk by its id alone, and verify it."""
+        ((row, _, _),) = span.frames[0].rows
+        data = self._objects.get_chunk(wanted.kind, wanted.id(row))
+        self._on_fetched(len(data))
+        frame = FrameRead(0, len(data), len(data), 0, ((row, 0, len(data)),))
+        found = self._verified(memoryview(data), frame, span, wanted)
+        return Opened(span, (frame,), wanted, found)
 
     def _opened(
         self, span: Span, stored: memoryview, wanted: Wanted, *, keep: bool
@@ -305,16 +316,22 @@ class Reader:
         rows: np.ndarray,
         without: frozenset[PackId],
     ) -> list[Span]:
+        """Return spans of chunks to which no hint leads.
+
+        Who sees only a part of the index asks for what that lacks by its id.
+        """
         ids = b"".join(wanted.id(row) for row in rows.tolist())
         for fresh in (False, True):
             index = self._load_index(fresh=fresh)
             places = index.locate(ids, without=without)
             lost = np.flatnonzero(places.packs == ABSENT)
-            if not len(lost):
-                numbers = np.unique(places.packs)
+            if not len(lost) or self._objects.backend.access().narrow:
+                there = np.flatnonzero(places.packs != ABSENT)
+                numbers = np.unique(places.packs[there])
                 packs = [index.pack(number) for number in numbers.tolist()]
                 places = replace(places, packs=np.searchsorted(numbers, places.packs))
-                return spans_of(packs, places, np.arange(len(rows)), names=rows)
+                lone = [lone_span(wanted, row) for row in rows[lost].tolist()]
+                return spans_of(packs, places, there, names=rows) + lone
         self._raise_lost(wanted, wanted.id(int(rows[lost[0]])))
 
     def _raise_lost(self, wanted: Wanted, lost: ChunkId) -> NoReturn:

@@ -13,7 +13,7 @@ import numpy as np
 
 from chunkstore.chunk_index import ABSENT, Places
 from chunkstore.format.manifest import PackHint
-from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind
+from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, PackId
 
 SPAN_LENGTH: Final = 4 * 1024 * 1024
 """Stored bytes that are fetched with one request, where so many lie together."""
@@ -44,6 +44,11 @@ class Span:
 
     pack: PackHint
     frames: tuple[FrameRead, ...]
+
+    @property
+    def lone(self) -> bool:
+        """Whether it is a chunk that is got by its id alone, from no pack that is known."""
+        return self.pack.length == 0
 
     @property
     def start(self) -> int:
@@ -99,3 +104,8 @@ def spans_of(
             spans.append(Span(packs[pack], tuple(frames)))
             frames = []
     return spans
+
+
+def lone_span(wanted: Wanted, row: int) -> Span:
+    """Return the span of a chunk that is got by its id alone; its size is not known yet."""
+    return Span(PackHint(PackId(wanted.id(row)), 0, 0), (FrameRead(0, 0, 0, 0, ((row, 0, 0),)),))

@@ -11,11 +11,11 @@ from typing import IO, TypeAlias
 
 from chunkstore import inspection, layout, values
 from chunkstore.address import LATEST, Address, parse_address
-from chunkstore.backends.location import S3Options, open_backend
+from chunkstore.backends.location import HttpOptions, S3Options, open_backend
 from chunkstore.backends.retry import DEFAULT_DEADLINE
 from chunkstore.chunk_index import DEFAULT_BUDGET
 from chunkstore.chunker import Chunker
-from chunkstore.creation import create_on, new_config
+from chunkstore.creation import check_creatable, create_on, new_config
 from chunkstore.entries import entries_below, entries_in
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.filters import PathFilter
@@ -65,14 +65,14 @@ class Store(Upkeep):
         store for one writer at a time; a Notice says so.
 
         Args:
-            url: a folder, or `s3://bucket/prefix?endpoint=...`.
+            url: a folder, or `s3://bucket/prefix?endpoint=...`; not a server.
             chunker: how files are cut, for ever.
             frame_size: raw bytes that are compressed together, default 1 MiB.
             pack_length: stored bytes of a pack, default 32 MiB.
             s3: credentials and settings that do not stand in the URL.
             cache_folder: where local caches lie; default the user's cache folder.
-            deadline: seconds for which a request is tried again that an S3 server does not
-                answer; at most 20 until the server has answered once.
+            deadline: seconds for which a request is tried again that a server does not answer;
+                at most 20 until the server has answered once.
             index_budget: bytes of the index that a push downloads at most; beyond it, it samples.
             progress: gets Notices.
 
@@ -83,6 +83,7 @@ class Store(Upkeep):
             BackendError: the storage cannot be written.
         """
         config = new_config(chunker, frame_size, pack_length)  # before anything is written
+        check_creatable(url)
         backend = open_backend(url, s3=s3, deadline=deadline)
         try:
             config = create_on(backend, config, progress)
@@ -97,20 +98,29 @@ class Store(Upkeep):
         url: str,
         *,
         s3: S3Options | None = None,
+        http: HttpOptions | None = None,
         cache_folder: StrPath | None = None,
         deadline: float = DEFAULT_DEADLINE,
         index_budget: int = DEFAULT_BUDGET,
     ) -> Store:
-        """Open a store; arguments as for `create`.
+        """Open a store; other arguments as for `create`.
+
+        Args:
+            url: a folder, `s3://bucket/prefix?endpoint=...`, or `https://host` of a server.
+            s3: credentials and settings that do not stand in the URL.
+            http: the token for a server, or the file that holds it.
+            cache_folder: where local caches lie.
+            deadline: seconds for which a request is tried again.
+            index_budget: bytes of the index that a push downloads at most.
 
         Raises:
-            InvalidInputError: not an address, or no credentials for S3.
-            NotFoundError: there is no store.
+            InvalidInputError: not an address, no credentials for S3, a token that is none.
+            NotFoundError: there is no store, or no file of a token.
             UnsupportedFormatError: it was written by another version of chunkstore.
             CorruptObjectError: its config is damaged.
             BackendError: the storage does not answer, or refuses.
         """
-        backend = open_backend(url, s3=s3, deadline=deadline)
+        backend = open_backend(url, s3=s3, http=http, deadline=deadline)
         try:
             return cls(
                 backend, Objects(backend).read_config(), root_folder(cache_folder), index_budget

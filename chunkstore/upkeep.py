@@ -41,7 +41,7 @@ class Opened:
     ) -> None:
         """Take an open backend; `Store.open` and `Store.create` are the usual ways."""
         config.check_readable()
-        if SINGLE_WRITER in config.write_features:
+        if SINGLE_WRITER in config.write_features and not backend.access().guarded:
             backend = CheckThenPutBackend(backend)
         self._backend = backend
         self._objects = Objects(backend)

@@ -75,7 +75,9 @@ class View:
         size = size_below(_SMALL)
         few = len(packs) <= _TINY_PACKS
         tiny = size is not None and size < _TINY
-        if keep and not (tiny and few and packs):  # hints may have been left out
+        if self._objects.backend.access().narrow and (keep or few or not tiny):
+            self.load_large(state, packs)
+        elif keep and not (tiny and few and packs):  # hints may have been left out
             self.complete = self.index.load(state, ALL)
         elif size is None:
             self.load_large(state, packs)
@@ -94,11 +96,15 @@ class View:
     def load_large(self, state: GcState, packs: Sequence[PackHint]) -> None:
         """Load the index within the budget, else what its share has and the parent's packs.
 
+        Who sees only some datasets gets of the index what was sent for them and not committed yet,
+        and has the packs to go by.
+
         Raises:
             CorruptObjectError: a segment is damaged.
         """
         left = self._budget
-        self.complete = self.index.load(state, Budget(left, sampled=True))
+        narrow = self._objects.backend.access().narrow
+        self.complete = self.index.load(state, Budget(left, sampled=True)) and not narrow
         if self.complete or not packs:
             return
         numbers = self.index.find_packs([hint.pack_id for hint in packs]).tolist()

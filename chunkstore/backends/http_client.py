@@ -102,7 +102,7 @@ class HttpClient:
         self.url = str(location)
         self.secure = location.root.startswith("https:")
         self._root = location.root
-        self._pool = connections(patience, secure=True, ca_file=options.ca_file)
+        self._pool = connections(patience, secure=self.secure, ca_file=options.ca_file)
         self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         token = options.token and check_token(options.token, "the token that was given")
         if token is None and options.token_file is not None:
