@@ -157,8 +157,8 @@ class HttpBackend(Backend):
             self._client.raise_unusable(call, "the answer lacks a length or a time")
         return ObjectInfo(key, length, self._version(call, answer), modified)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return _Listing(self._client, prefix, self._because())
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return _Listing(self._client, prefix, after, self._because())
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -230,13 +230,15 @@ class _Listing(Iterator[ObjectInfo]):
 
     resumable: Final = True
 
-    def __init__(self, client: HttpClient, prefix: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, client: HttpClient, prefix: str, after: str, headers: Mapping[str, str]
+    ) -> None:
         self._client = client
         self._prefix = prefix
         self._headers = headers
         self._call = Call("list", prefix)
         self._page: deque[ObjectInfo] = deque()
-        self._after = ""
+        self._after = after
         self._ended = False
 
     def __next__(self) -> ObjectInfo:

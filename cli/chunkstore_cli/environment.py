@@ -19,9 +19,17 @@ from chunkstore.errors import InvalidInputError, NotFoundError
 from chunkstore_cli.settings_file import LOCAL_NAME, SettingsFile, read_settings
 
 if TYPE_CHECKING:
-    from chunkstore.backends.location import S3Options
+    from chunkstore.backends.location import HttpOptions, S3Options
 
 _REMOTE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_HTTP: Final = ("http://", "https://")
+_PARAMETERS: Final = {
+    "s3://": ("endpoint", "region", "style", "ca"),
+    "http://": ("token_file",),
+    "https://": ("ca", "token_file"),
+}
+"""What an address may say of its server, by how it begins."""
+
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
 
@@ -83,11 +91,14 @@ SETTINGS: Final = {
     "cache": Setting(("CHUNKSTORE_CACHE",), _folder),
     "deadline": Setting(("CHUNKSTORE_DEADLINE",), _seconds),
     "index_budget": Setting(("CHUNKSTORE_INDEX_BUDGET",), _bytes),
+    "token_file": Setting(("CHUNKSTORE_TOKEN_FILE",), _folder),
     "tokens": Setting(("CHUNKSTORE_TOKENS",), _folder),
 }
 """Every setting, by its name in a settings file."""
 
 CONFIG_VARIABLE: Final = "CHUNKSTORE_CONFIG"
+TOKEN_VARIABLE: Final = "CHUNKSTORE_TOKEN"  # noqa: S105  # the name of one
+"""Holds a token itself, so that no settings file may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +195,8 @@ class Environment:
         if found is None:
             raise InvalidInputError(
                 "no store is named",
-                hint="give --store ./folder or --store s3://bucket/prefix, set CHUNKSTORE_STORE, "
-                "or keep one: chunkstore remote add NAME URL --default",
+                hint="give --store ./folder, --store s3://bucket/prefix or --store https://host, "
+                "set CHUNKSTORE_STORE, or keep one: chunkstore remote add NAME URL --default",
             )
         return Found(self.address(found.value), found.origin)
 
@@ -240,10 +251,27 @@ class Environment:
             credentials=None if anonymous else find_credentials(self.variables, home),
         )
 
+    def http_options(self, url: str) -> HttpOptions | None:
+        """Return the settings that the address of a server leaves open, the token among them.
+
+        Raises:
+            InvalidInputError: one of them is bad.
+        """
+        if not url.startswith(_HTTP):
+            return None
+        from chunkstore.backends.location import HttpOptions
+
+        return HttpOptions(
+            token=self.variables.get(TOKEN_VARIABLE) or None,
+            token_file=self._value("token_file"),
+            ca_file=self._value("ca_file"),
+        )
+
     def store_arguments(self, url: str) -> dict[str, Any]:
         """Return the keyword arguments of `Store.open` and `Store.create` for an address."""
         arguments = {
             "s3": self.s3_options(url),
+            "http": self.http_options(url),
             "cache_folder": self._value("cache"),
             "deadline": self._value("deadline"),
             "index_budget": self._value("index_budget"),
@@ -271,18 +299,22 @@ def check_remote_name(name: str) -> str:
 
 
 def with_parameters(url: str, **parameters: str | None) -> str:
-    """Return an `s3://` address with these parameters in place of its own; None changes nothing.
+    """Return an address with these parameters in place of its own; None changes nothing.
 
     Raises:
-        InvalidInputError: there are parameters but the address is of another kind.
+        InvalidInputError: addresses of its kind have no such parameters.
     """
     given = {name: value for name, value in parameters.items() if value is not None}
     if not given:
         return url
-    if not url.startswith("s3://"):
+    allowed = next((names for start, names in _PARAMETERS.items() if url.startswith(start)), ())
+    wrong = [name for name in given if name not in allowed]
+    if wrong:
+        kind = "a chunkstore server" if "token_file" in wrong else "an S3 server"
         raise InvalidInputError(
-            f"{url!r} is not on an S3 server, so it has no {' or '.join(given)}",
-            hint="S3 addresses look like s3://bucket/prefix",
+            f"{url!r} is not on {kind}, so it has no {' or '.join(wrong)}",
+            hint="addresses of an S3 server look like s3://bucket/prefix, those of a chunkstore "
+            "server like https://host",
         )
     parsed = urllib.parse.urlsplit(url)
     query = {**dict(urllib.parse.parse_qsl(parsed.query)), **given}

@@ -93,8 +93,8 @@ def _store_options() -> list[click.Option]:
             "-s",
             "--store",
             metavar="URL|NAME",
-            help="The store: ./folder, s3://bucket/prefix or a remote. Otherwise CHUNKSTORE_STORE, "
-            "then the default remote.",
+            help="The store: ./folder, s3://bucket/prefix, https://host or a remote. Otherwise "
+            "CHUNKSTORE_STORE, then the default remote.",
         ),
         _Shared("--endpoint", metavar="URL", help="The S3 server, such as http://127.0.0.1:9000."),
     ]

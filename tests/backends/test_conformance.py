@@ -24,7 +24,7 @@ from chunkstore.backends.retry import RetryBackend
 from chunkstore.testing import servers
 from chunkstore.testing.backend_suite import BackendSuite
 from chunkstore.testing.backends import CountingBackend, FaultBackend, FaultKind
-from tests.backends.object_server import object_server
+from tests.wire.object_server import object_server
 
 _numbers = itertools.count()
 

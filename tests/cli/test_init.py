@@ -96,7 +96,7 @@ def test_impossible_addresses(place: Place) -> None:
         "s3://key:secret@bucket/x": "must not hold credentials",
         "s3://bucket/x?endpiont=http://h": "did you mean 'endpoint'",
         "s3://bucket/x?endpoint=nonsense": "not an endpoint",
-        "http://host": "cannot be opened yet",
+        "http://host": "not created through a server",
     }.items():
         assert part in place.failing(2, "init", address), address
     assert "secret" not in place.failing(2, "init", "s3://key:secret@bucket/x")

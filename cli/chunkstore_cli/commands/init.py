@@ -53,6 +53,7 @@ def init(
     The folder or prefix must be new or empty; the bucket must be there. How files are cut is
     chosen here once and for all: data that are cut differently share nothing.
     """
+    from chunkstore.creation import check_creatable
     from chunkstore.format.config import ChunkerSpec
     from chunkstore.store import Store
 
@@ -65,6 +66,7 @@ def init(
         ca=ca_file,
         style="path" if path_style else None,
     )
+    check_creatable(url)
     spec = ChunkerSpec(
         name=chunker, min_size=chunk_size // 4, avg_size=chunk_size, max_size=chunk_size * 4
     )

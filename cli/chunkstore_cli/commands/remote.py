@@ -46,12 +46,19 @@ def remote(ctx: click.Context) -> None:
     examples="""
     chunkstore remote add lab s3://datasets/cs --endpoint http://minio:9000 --default
     chunkstore remote add disk /mnt/store
+    chunkstore remote add team https://data.example.org --token-file ~/.config/team-token
     """,
 )
 @click.argument("name")
 @click.argument("url")
 @click.option("--endpoint", metavar="URL", help="The S3 server, such as http://127.0.0.1:9000.")
 @s3_options
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, resolve_path=True),
+    help="The file that holds the token for a chunkstore server. It is not copied.",
+)
 @click.option("--default", "is_default", is_flag=True, help="Make it the default store.")
 @_local
 def add(
@@ -62,6 +69,7 @@ def add(
     region: str | None,
     ca_file: str | None,
     path_style: bool,
+    token_file: str | None,
     is_default: bool,
     local: bool,
 ) -> None:
@@ -75,6 +83,7 @@ def add(
         )
     style = "path" if path_style else None
     url = with_parameters(url, endpoint=endpoint, region=region, ca=ca_file, style=style)
+    url = with_parameters(url, token_file=token_file)
     url = _checked_url(url, local=local)
 
     def change(text: str) -> str:

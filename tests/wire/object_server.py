@@ -166,9 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         after, limit = asked.get("after", ""), int(asked["limit"])
         objects = []
         following = None
-        for info in self.server.backend.list(asked.get("prefix", "")):
-            if info.key <= after:
-                continue
+        for info in self.server.backend.list(asked.get("prefix", ""), after=after):
             if len(objects) == limit:
                 following = objects[-1]["key"]
                 break
