@@ -14,7 +14,6 @@ import urllib.parse
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from chunkstore.backends.base import (
@@ -33,7 +32,7 @@ from chunkstore.backends.direct import Direct
 from chunkstore.backends.http_client import Answer, Call, HttpClient
 from chunkstore.backends.location import HttpLocation
 from chunkstore.backends.retry import DEFAULT_DEADLINE
-from chunkstore.backends.wire import Buffers, is_range, may_be_longer
+from chunkstore.backends.wire import Buffers, is_range
 from chunkstore.errors import (
     BackendError,
     ConditionFailedError,
@@ -64,14 +63,12 @@ class ServerInfo:
         name: the server and its version.
         right: the most that is allowed: "read", "write" or "admin".
         everywhere: whether that holds for all datasets.
-        datasets: patterns of those for which it holds.
         direct: whether packs may be sent straight to the storage.
     """
 
     name: str
     right: str
     everywhere: bool
-    datasets: tuple[str, ...]
     direct: bool
 
 
@@ -123,7 +120,7 @@ class HttpBackend(Backend):
                 call,
                 f"asked for {end - start} bytes from {start}, got {len(answer.body)} with status "
                 f"{answer.status}",
-                retryable=may_be_longer(answer.status, answer.headers, end),
+                retryable=not _ends_there(answer, start),
             )
         return Fetched(answer.body, self._version(call, answer))
 
@@ -152,8 +149,10 @@ class HttpBackend(Backend):
         answer = self._client.send(call, "HEAD", self._path(key), headers=self._because())
         try:
             length = int(answer.headers["Content-Length"])
-            modified = parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
-        except (KeyError, ValueError, OverflowError):
+            modified = float(answer.headers["Chunkstore-Modified"])
+            if not -_YEARS < modified < _YEARS:
+                raise ValueError("another time")
+        except (KeyError, ValueError):
             self._client.raise_unusable(call, "the answer lacks a length or a time")
         return ObjectInfo(key, length, self._version(call, answer), modified)
 
@@ -170,10 +169,11 @@ class HttpBackend(Backend):
 
     def probe(self) -> Capabilities:
         server = self.server()
-        reach = "all datasets" if server.everywhere else ", ".join(server.datasets) or "none"
-        access = f"{server.right} on {reach}" + ("" if self._client.has_token else ", by no token")
-        if self._client.has_token and not self._client.secure:
-            access += "; the token goes there unencrypted"
+        reach = "all datasets" if server.everywhere else "some datasets"
+        by = "the token gives" if self._client.has_token else "without a token there is"
+        access = f"{by} {server.right} on {reach}"
+        if not self._client.secure and not self._client.near:
+            access += "; data and token go there unencrypted"
         return Capabilities(server.name, create_only=True, replace_if=True, access=access)
 
     def access(self) -> Access:
@@ -287,6 +287,12 @@ class _Listing(Iterator[ObjectInfo]):
         return ObjectInfo(key, length, version, float(modified))
 
 
+def _ends_there(answer: Answer, start: int) -> bool:
+    """Whether a server says that the object has no more than it sent, or knows no ranges."""
+    stated = f"bytes {start}-{start + len(answer.body) - 1}/"
+    return answer.status != 206 or answer.headers.get("Content-Range", "").startswith(stated)
+
+
 def checked_version(client: HttpClient, call: Call, text: str, *, quoted: bool = False) -> str:
     """Return the version of an object, which can be sent back in a header.
 
@@ -302,23 +308,17 @@ def checked_version(client: HttpClient, call: Call, text: str, *, quoted: bool =
 
 def _server_info(client: HttpClient, call: Call, answer: Answer) -> ServerInfo:
     found = client.json(call, answer)
-    protocol, name, right = found.get("protocol"), found.get("server"), found.get("right")
+    protocol, name, right = found.get("protocol"), found.get("software"), found.get("right")
     if protocol != PROTOCOL:
         raise BackendError(
             f"the server at {client.url} speaks another protocol than {PROTOCOL}",
             operation=call.operation,
             hint="install the version of chunkstore that the server has",
         )
-    datasets = found.get("datasets", [])
     if (
         not isinstance(name, str)
         or right not in _RIGHTS
         or not isinstance(found.get("everywhere"), bool)
-        or not isinstance(datasets, list)
-        or not all(isinstance(pattern, str) for pattern in datasets)
     ):
         client.raise_unusable(call, "the server does not say what is allowed")
-    shown = tuple(pattern[:201] for pattern in datasets[:20])
-    return ServerInfo(
-        name[:100], str(right), found["everywhere"], shown, found.get("direct") is True
-    )
+    return ServerInfo(name[:100], right, found["everywhere"], found.get("direct") is True)

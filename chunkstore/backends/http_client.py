@@ -8,8 +8,10 @@ docs/reference/protocol.md.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import socket
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -101,6 +103,7 @@ class HttpClient:
         options = location.options
         self.url = str(location)
         self.secure = location.root.startswith("https:")
+        self.near = _is_loopback(location.root)
         self._root = location.root
         self._pool = connections(patience, secure=self.secure, ca_file=options.ca_file)
         self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
@@ -282,6 +285,15 @@ class HttpClient:
     ) -> BackendError:
         what = f"{_what(call, self.url)}: {why}"
         return kind(what, operation=call.operation, key=call.key, hint=hint)
+
+
+def _is_loopback(root: str) -> bool:
+    """Whether only this machine hears what is said to that address."""
+    name = urllib.parse.urlsplit(root).hostname or ""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _what(call: Call, url: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chunkstore import Store
-from chunkstore.backends import s3_client
+from chunkstore.backends import wire
 from chunkstore.backends.base import CreateOnly, Overwrite
 from chunkstore.backends.location import open_backend
 from chunkstore.backends.minio import MinioBackend
@@ -405,7 +405,7 @@ def test_a_server_that_hangs_ends_by_time_out(
 ) -> None:
     """Where no answer comes, or none goes on, the call ends and may be tried again."""
     line, _ = paged
-    monkeypatch.setattr(s3_client, "_READ_SECONDS", 0.3)
+    monkeypatch.setattr(wire, "_READ_SECONDS", 0.3)
     release = threading.Event()
 
     def hang(request: Request) -> Request | Answer:

@@ -13,7 +13,6 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
-from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -49,10 +48,9 @@ class ObjectServer(ThreadingHTTPServer):
         self.token: str | None = None
         self.info: dict[str, Any] = {
             "protocol": 1,
-            "server": "objects 1",
+            "software": "objects 1",
             "right": "admin",
             "everywhere": True,
-            "datasets": ["*"],
             "direct": False,
         }
         self.elsewhere: str | None = None
@@ -135,14 +133,14 @@ class _Handler(BaseHTTPRequestHandler):
             raise UnavailableError("no such range", operation="get", key=key)
         fetched = self.server.backend.get(key, (start, end))
         tag = {"ETag": f'"{fetched.version}"'}
-        stated = {"Content-Range": f"bytes {start}-{end - 1}/{info.length}"}
+        stated = {"Content-Range": f"bytes {start}-{end - 1}/*"}
         self._answer(206, fetched.data, tag | stated)
 
     def _head(self, key: str, elsewhere: bool) -> None:
         del elsewhere
         info = self.server.backend.head(key)
         headers = {"ETag": f'"{info.version}"', "Content-Length": str(info.length)}
-        headers["Last-Modified"] = formatdate(info.modified, usegmt=True)
+        headers["Chunkstore-Modified"] = f"{info.modified:.6f}"
         self._answer(200, None, headers)
 
     def _put(self, key: str, elsewhere: bool) -> None:

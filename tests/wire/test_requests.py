@@ -115,7 +115,7 @@ def test_what_the_caller_may(server: ObjectServer, backend: HttpBackend) -> None
         ("write", True, Access(deletes=False, narrow=False, guarded=True)),
         ("admin", False, Access(deletes=False, narrow=True, guarded=True)),
     ):
-        server.info |= {"right": right, "everywhere": everywhere, "datasets": ["team/*"]}
+        server.info |= {"right": right, "everywhere": everywhere}
         with backend_at(server.address) as other:
             server.seen.clear()
             assert [other.access(), other.access()] == [access] * 2
