@@ -63,12 +63,14 @@ class ServerInfo:
         name: the server and its version.
         right: the most that is allowed: "read", "write" or "admin".
         everywhere: whether that holds for all datasets.
+        datasets: patterns of those for which it holds.
         direct: whether packs may be sent straight to the storage.
     """
 
     name: str
     right: str
     everywhere: bool
+    datasets: tuple[str, ...]
     direct: bool
 
 
@@ -169,7 +171,7 @@ class HttpBackend(Backend):
 
     def probe(self) -> Capabilities:
         server = self.server()
-        reach = "all datasets" if server.everywhere else "some datasets"
+        reach = "all datasets" if server.everywhere else ", ".join(server.datasets) or "none"
         by = "the token gives" if self._client.has_token else "without a token there is"
         access = f"{by} {server.right} on {reach}"
         if not self._client.secure and not self._client.near:
@@ -308,7 +310,8 @@ def checked_version(client: HttpClient, call: Call, text: str, *, quoted: bool =
 
 def _server_info(client: HttpClient, call: Call, answer: Answer) -> ServerInfo:
     found = client.json(call, answer)
-    protocol, name, right = found.get("protocol"), found.get("software"), found.get("right")
+    protocol, name, right = found.get("protocol"), found.get("server"), found.get("right")
+    datasets = found.get("datasets")
     if protocol != PROTOCOL:
         raise BackendError(
             f"the server at {client.url} speaks another protocol than {PROTOCOL}",
@@ -319,6 +322,10 @@ def _server_info(client: HttpClient, call: Call, answer: Answer) -> ServerInfo:
         not isinstance(name, str)
         or right not in _RIGHTS
         or not isinstance(found.get("everywhere"), bool)
+        or not isinstance(datasets, list)
+        or not all(isinstance(pattern, str) for pattern in datasets)
     ):
         client.raise_unusable(call, "the server does not say what is allowed")
-    return ServerInfo(name[:100], right, found["everywhere"], found.get("direct") is True)
+    shown = tuple(pattern[:201] for pattern in datasets[:20])
+    direct = found.get("direct") is True
+    return ServerInfo(name[:100], right, found["everywhere"], shown, direct)

@@ -48,9 +48,10 @@ class ObjectServer(ThreadingHTTPServer):
         self.token: str | None = None
         self.info: dict[str, Any] = {
             "protocol": 1,
-            "software": "objects 1",
+            "server": "objects 1",
             "right": "admin",
             "everywhere": True,
+            "datasets": ["*"],
             "direct": False,
         }
         self.elsewhere: str | None = None

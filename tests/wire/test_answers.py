@@ -220,7 +220,9 @@ def test_a_long_document_is_not_read(line: Line, backend: HttpBackend) -> None:
         {"right": "all"},
         {"right": None},
         {"everywhere": 1},
-        {"software": 5},
+        {"server": 5},
+        {"datasets": "team/*"},
+        {"datasets": [1]},
     ],
 )
 def test_what_a_server_says_of_itself(
