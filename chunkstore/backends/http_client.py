@@ -49,6 +49,7 @@ _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FOR_EVER: Final = frozenset(
     {
         "bucket_absent",
+        "bug",
         "corrupt_object",
         "integrity",
         "missing_object",

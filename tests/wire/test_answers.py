@@ -68,7 +68,7 @@ def answering(line: Line, answer: Answer) -> None:
         (problem(503, "unavailable"), UnavailableError, True),
         (problem(502, "permission_denied"), BackendError, False),
         (problem(502, "backend"), UnavailableError, True),
-        (problem(500, "bug"), UnavailableError, True),
+        (problem(500, "bug"), BackendError, False),
         (problem(500, "corrupt_object"), BackendError, False),
         (Answer(502, [], b"<html>Bad Gateway"), UnavailableError, True),
         (Answer(504, [], b""), UnavailableError, True),
