@@ -17,6 +17,7 @@ from starlette.websockets import WebSocketClose
 
 from chunkstore.errors import ChunkstoreError, NotFoundError
 from chunkstore_api import links
+from chunkstore_api.callers import REALM, less
 from chunkstore_api.problems import RequestError, problem_of
 from chunkstore_api.rates import Rates, address_of
 from chunkstore_api.tokens import Right, Token, TokensFile
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 OPEN: Final = "/healthz"
 """The one path that asks for no token; it says nothing of the store."""
 
-_REALM: Final = 'Bearer realm="chunkstore"'
 _HINT: Final = "send the header 'Authorization: Bearer TOKEN'"
 
 
@@ -62,7 +62,7 @@ class Doorkeeper:
         given = Headers(scope=scope).getlist("authorization")
         linked = links.MARK in scope["query_string"]
         if not given and not linked:
-            raise _unknown("this server answers to who has a token", _REALM)
+            raise _unknown("this server answers to who has a token", REALM)
         try:
             tokens = self._tokens.read()
         except ChunkstoreError as error:
@@ -77,7 +77,7 @@ class Doorkeeper:
         scheme, _, text = given[0].partition(" ")
         token = tokens.find(text.strip(), time.time()) if scheme.lower() == "bearer" else None
         if token is None or len(given) > 1:
-            raise _unknown("no such token, or it has ended", f'{_REALM}, error="invalid_token"')
+            raise _unknown("no such token, or it has ended", f'{REALM}, error="invalid_token"')
         return token
 
 
@@ -93,9 +93,9 @@ def authorise(request: Request, right: Right, dataset: str | None) -> None:
     if dataset is not None and not token.reaches(dataset):
         raise NotFoundError(f"no dataset {dataset!r}")
     if dataset is None and not token.everywhere:
-        raise _less("this takes a token for all datasets", right)
+        raise less("this takes a token for all datasets", right)
     if not token.right.includes(right):
-        raise _less(f"this takes a token that may {right.value}", right)
+        raise less(f"this takes a token that may {right.value}", right)
 
 
 def _closed(error: ChunkstoreError) -> RequestError:
@@ -108,8 +108,3 @@ def _closed(error: ChunkstoreError) -> RequestError:
 def _unknown(message: str, challenge: str) -> RequestError:
     headers = {"WWW-Authenticate": challenge}
     return RequestError(401, "unauthorized", message, hint=_HINT, headers=headers)
-
-
-def _less(message: str, right: Right) -> RequestError:
-    challenge = f'{_REALM}, error="insufficient_scope", scope="{right.value}"'
-    return RequestError(403, "forbidden", message, headers={"WWW-Authenticate": challenge})

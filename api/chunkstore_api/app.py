@@ -17,8 +17,9 @@ from chunkstore_api.bounds import Bounds
 from chunkstore_api.context import Context, allow_everybody
 from chunkstore_api.gates import Gate
 from chunkstore_api.guard import Guard
+from chunkstore_api.guarded import Guarded
 from chunkstore_api.metrics import Counting, Metrics
-from chunkstore_api.rates import Crowd, Rates, Throttle
+from chunkstore_api.rates import Rates, Throttle
 from chunkstore_api.settings import Settings
 from chunkstore_api.tokens import TokensFile
 
@@ -38,7 +39,16 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
         store: what is served.
         settings: bounds, tokens, and where the server listens.
     """
-    from chunkstore_api.routes import archives, artifacts, datasets, files, health, links, uploads
+    from chunkstore_api.routes import (
+        archives,
+        artifacts,
+        datasets,
+        files,
+        health,
+        links,
+        objects,
+        uploads,
+    )
 
     settings = settings or Settings()
     limits = settings.limits
@@ -51,6 +61,7 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
             settings,
             Gate("downloads", limits.downloads, limits.wait),
             Gate("uploads", limits.uploads, limits.wait),
+            Guarded(store),
             authorise if tokens else allow_everybody,
             tokens,
         )
@@ -74,7 +85,7 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     )
     metrics = app.state.metrics = Metrics()
     problems.install(app)
-    app.add_middleware(Bounds, idle=limits.idle)
+    app.add_middleware(Bounds)
     # What is added later stands before: a token is found, then its requests are counted.
     rates = Rates(limits.rate) if limits.rate is not None else None
     if not tokens:
@@ -82,11 +93,10 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     if rates is not None:
         app.add_middleware(Throttle, rates=rates)
     if tokens:
-        app.add_middleware(Crowd, most=limits.requests)
         app.add_middleware(Doorkeeper, tokens=tokens, rates=rates)
     app.add_middleware(Counting, metrics=metrics)
     # What has the longest path stands first: a dataset's name may have slashes.
-    for module in (artifacts, files, uploads, archives, datasets, links, health):
+    for module in (artifacts, files, uploads, archives, datasets, links, objects, health):
         app.include_router(module.router, dependencies=[Security(_BEARER)] if tokens else [])
     app.include_router(health.open_router)
     return app

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from chunkstore.errors import NotFoundError
 from chunkstore.store import Store
 from chunkstore_api.gates import Gate
+from chunkstore_api.guarded import Guarded
 from chunkstore_api.settings import Settings
 from chunkstore_api.tokens import Right, TokensFile
 
@@ -39,6 +40,7 @@ class Context:
         settings: what whoever started the server chose.
         downloads: places for transfers out.
         uploads: places for transfers in.
+        guarded: the objects of the store, behind rules.
         authorise: says who may do what.
         tokens: the file of tokens; None where anybody may do all.
     """
@@ -47,6 +49,7 @@ class Context:
     settings: Settings
     downloads: Gate
     uploads: Gate
+    guarded: Guarded
     authorise: Authorise = allow_everybody
     tokens: TokensFile | None = None
 

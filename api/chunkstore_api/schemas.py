@@ -189,6 +189,53 @@ class Dropped(BaseModel):
     dropped: list[int]
 
 
+class ServerDocument(BaseModel):
+    """What a caller may, and what the server can."""
+
+    protocol: Annotated[int, Field(examples=[1])]
+    server: Annotated[str, Field(examples=["chunkstore 0.1.0"])]
+    right: Annotated[str, Field(examples=["write"], description="`read`, `write` or `admin`")]
+    everywhere: Annotated[bool, Field(description="whether the caller reaches all datasets")]
+    datasets: Annotated[list[str], Field(examples=[["team/*"]], description="patterns of names")]
+    direct: Annotated[bool, Field(description="whether packs go past the server, by signed URLs")]
+    longest: Annotated[dict[str, int], Field(description="bytes of an object, for each kind")]
+
+
+class ObjectDocument(BaseModel):
+    """An object without its bytes."""
+
+    key: Annotated[str, Field(examples=["refs/imagenet"])]
+    length: Size
+    version: Annotated[str, Field(description="differs whenever the bytes differ")]
+    modified: Annotated[float, Field(description="seconds since 1970, by the storage's clock")]
+
+
+class ObjectsPage(BaseModel):
+    """A page of objects, by key."""
+
+    objects: list[ObjectDocument]
+    next: Annotated[str | None, Field(description="`after` of the next page")] = None
+
+
+class ChunkIds(BaseModel):
+    """Chunks of files that a push would need."""
+
+    dataset: DatasetName
+    ids: Annotated[list[Id], Field(max_length=10_000)]
+
+
+class MissingChunks(BaseModel):
+    """Those of them that have to be sent."""
+
+    missing: list[Id]
+
+
+class Keys(BaseModel):
+    """Keys of objects."""
+
+    keys: Annotated[list[str], Field(max_length=1000, examples=[["gc/condemned/1-x"]])]
+
+
 class Health(BaseModel):
     """How the server is."""
 

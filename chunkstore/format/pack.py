@@ -113,21 +113,46 @@ def new_header(pack_class: PackClass) -> bytes:
 
 def encode_directory(frames: Sequence[Frame]) -> bytes:
     """Return directory and trailer of a pack that has these frames after its header."""
-    ids = b"".join(b"".join(frame.ids) for frame in frames)
-    sizes = np.array([size for frame in frames for size in frame.sizes], dtype="<u4")
-    kinds = bytes(kind for frame in frames for kind in frame.kinds)
-    columns = [
-        _COUNTS.pack(len(frames), len(kinds)),
-        np.array([frame.length for frame in frames], dtype="<u4").tobytes(),
-        np.array([frame.raw_size for frame in frames], dtype="<u4").tobytes(),
-        np.array([len(frame.sizes) for frame in frames], dtype="<u4").tobytes(),
-        bytes(frame.codec for frame in frames),
-        ids,
-        sizes.tobytes(),
-        kinds,
-    ]
-    directory = b"".join(columns)
-    offset = HEADER_LENGTH + sum(frame.length for frame in frames)
+    return _encode(
+        HEADER_LENGTH + sum(frame.length for frame in frames),
+        lengths=np.array([frame.length for frame in frames], "<u4"),
+        frame_sizes=np.array([frame.raw_size for frame in frames], "<u4"),
+        counts=np.array([len(frame.sizes) for frame in frames], "<u4"),
+        codecs=bytes(frame.codec for frame in frames),
+        ids=b"".join(b"".join(frame.ids) for frame in frames),
+        sizes=np.array([size for frame in frames for size in frame.sizes], "<u4"),
+        kinds=bytes(kind for frame in frames for kind in frame.kinds),
+    )
+
+
+def encode_columns(directory: PackDirectory) -> bytes:
+    """Return directory and trailer of a pack with this directory: what was decoded, again."""
+    return _encode(
+        HEADER_LENGTH + int(directory.frame_lengths.sum(dtype=np.uint64)),
+        lengths=directory.frame_lengths,
+        frame_sizes=directory.frame_sizes,
+        counts=directory.frame_chunks,
+        codecs=directory.frame_codecs.tobytes(),
+        ids=directory.ids.tobytes(),
+        sizes=directory.sizes,
+        kinds=directory.kinds.tobytes(),
+    )
+
+
+def _encode(
+    offset: int,
+    *,
+    lengths: U32Array,
+    frame_sizes: U32Array,
+    counts: U32Array,
+    codecs: bytes,
+    ids: bytes,
+    sizes: U32Array,
+    kinds: bytes,
+) -> bytes:
+    numbers = _COUNTS.pack(len(codecs), len(kinds))
+    frames = b"".join(column.tobytes() for column in (lengths, frame_sizes, counts))
+    directory = b"".join((numbers, frames, codecs, ids, sizes.tobytes(), kinds))
     checksum = blake3(directory).digest()
     return directory + _TRAILER.pack(offset, len(directory), checksum, TRAILER_MAGIC)
 

@@ -46,16 +46,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(
-    store: Store,
-    *,
-    tokens: str | None = None,
-    proxies: tuple[str, ...] = (),
-    **limits: object,
-) -> Iterator[Served]:
+def serving(store: Store, *, tokens: str | None = None, **limits: object) -> Iterator[Served]:
     """Run a server on a store."""
-    bounds = Limits(**limits)  # type: ignore[arg-type]  # as given
-    settings = Settings(port=0, tokens=tokens, proxies=proxies, limits=bounds)
+    settings = Settings(port=0, tokens=tokens, limits=Limits(**limits))  # type: ignore[arg-type]  # as given
     server = uvicorn.Server(configured(create_app(store, settings), settings))
     thread = threading.Thread(target=server.run)
     thread.start()

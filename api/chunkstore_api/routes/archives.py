@@ -65,6 +65,7 @@ def get_archive(
     return Download(
         served.downloads,
         lambda: make(itertools.chain(first, contents)),
+        idle=served.settings.limits.idle,
         headers=headers,
         coded=Coded(preferred(request.headers.get("accept-encoding"))),
     )

@@ -42,11 +42,11 @@ def send_file(request: Request, served: Context, where: Address) -> Response:
     tags = {tag, *(f"{tag}-{coding}" for coding in CODINGS)}
     asked = request.headers
     headers = _describe(content, tag)
-    if "if-match" in asked and not conditions.names_tag(asked["if-match"], tags, weak=False):
+    if "if-match" in asked and not conditions.names_tag(asked["if-match"], tags):
         raise RequestError(
             412, "precondition_failed", f"{where} has the ETag {tag}", headers={"ETag": f'"{tag}"'}
         )
-    if conditions.names_tag(asked.get("if-none-match"), tags, weak=True):
+    if conditions.names_tag(asked.get("if-none-match"), tags):
         return Response(status_code=304, headers=headers)
     part = None
     if conditions.range_still_holds(asked.get("if-range"), tag):
@@ -69,6 +69,7 @@ def send_file(request: Request, served: Context, where: Address) -> Response:
     return Download(
         served.downloads,
         lambda: content.blocks(start, end),
+        idle=served.settings.limits.idle,
         status=status,
         headers=headers,
         coded=None if part else Coded(preferred(asked.get("accept-encoding")), tag),

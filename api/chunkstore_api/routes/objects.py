@@ -1,0 +1,233 @@
+"""Objects of the store by key, behind rules: what the library's `http` backend speaks to.
+
+Implements the wire of docs/reference/protocol.md. Neighbour: `guarded`, which has the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from chunkstore import __version__
+from chunkstore.backends.base import CreateOnly, PutMode, ReplaceIf, check_key
+from chunkstore.errors import ConditionFailedError, InvalidInputError
+from chunkstore.ids import parse_id
+from chunkstore.layout import check_name
+from chunkstore_api.callers import Caller, caller_of
+from chunkstore_api.context import Served
+from chunkstore_api.downloads import Answer, ObjectDownload
+from chunkstore_api.guarded import Part, Wanted
+from chunkstore_api.keys import LONGEST
+from chunkstore_api.problems import RequestError
+from chunkstore_api.schemas import (
+    ChunkIds,
+    Keys,
+    MissingChunks,
+    ObjectDocument,
+    ObjectsPage,
+    ServerDocument,
+)
+from chunkstore_api.spool import spooled
+from chunkstore_api.tokens import Right
+
+router = APIRouter(tags=["objects"])
+
+PROTOCOL: Final = 1
+
+
+def _deleter(request: Request) -> Caller:
+    caller = caller_of(request)
+    caller.require_wide(Right.ADMIN)
+    return caller
+
+
+Asking = Annotated[Caller, Depends(caller_of)]
+Deleting = Annotated[Caller, Depends(_deleter)]
+Key = Annotated[str, Path(description="the key of an object", examples=["config"])]
+
+OBJECT: Final = "/v1/objects/{key:file}"
+_RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+_VERSION: Final = re.compile(r'"([\x21\x23-\x7e]+)"')
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    "parameters": [
+        {
+            "name": name,
+            "in": "header",
+            "description": description,
+            "schema": {"type": "string"},
+        }
+        for name, description in (
+            ("If-None-Match", "`*`: no object may have the key"),
+            ("If-Match", "the version that is to be replaced, in quotes"),
+        )
+    ],
+}
+_BYTES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the object",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    206: {"description": "the range"},
+}
+
+
+@router.get("/v1/server")
+def describe_server(caller: Asking) -> ServerDocument:
+    """Say what the caller may, and what the server can."""
+    return ServerDocument(
+        protocol=PROTOCOL,
+        server=f"chunkstore {__version__}",
+        right=caller.right.value,
+        everywhere=caller.wide,
+        datasets=list(caller.token.datasets) if caller.token else ["*"],
+        direct=False,
+        longest={kind.name.lower(): length for kind, length in LONGEST.items()},
+    )
+
+
+@router.get("/v1/objects")
+def list_objects(
+    served: Served,
+    caller: Asking,
+    prefix: Annotated[str, Query(description="empty, or with a slash at its end")] = "",
+    after: Annotated[str, Query(description="`next` of the page before")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000, description="the most that one page has")] = 1000,
+) -> ObjectsPage:
+    """List objects by key."""
+    if prefix and not prefix.endswith("/"):
+        raise InvalidInputError(f"not a prefix: {prefix!r}", hint="a prefix ends with a slash")
+    for given in (prefix.removesuffix("/"), after):
+        if given:
+            check_key(given)
+    found, following = served.guarded.list(caller, prefix, after, limit)
+    return ObjectsPage(
+        objects=[
+            ObjectDocument(
+                key=info.key, length=info.length, version=info.version, modified=info.modified
+            )
+            for info in found
+        ],
+        next=following,
+    )
+
+
+@router.head(OBJECT, operation_id="head_object")
+def head_object(served: Served, caller: Asking, key: Key) -> Response:
+    """Say how long an object is, and its version."""
+    info = served.guarded.head(caller, check_key(key))
+    headers = _describe(info.version)
+    headers["Content-Length"] = str(info.length)
+    headers["Chunkstore-Modified"] = f"{info.modified:.6f}"
+    headers["Last-Modified"] = formatdate(info.modified, usegmt=True)
+    return Response(headers=headers, media_type="application/octet-stream")
+
+
+@router.get(OBJECT, operation_id="get_object", response_class=Response, responses=_BYTES)
+async def get_object(
+    request: Request,
+    served: Served,
+    caller: Asking,
+    key: Key,
+) -> Response:
+    """Send an object, or one range of it."""
+    check_key(key)
+    wanted = _wanted(request.headers.get("range"))
+
+    def prepare() -> Answer:
+        part = served.guarded.get(caller, key, wanted)
+        return Answer(
+            206 if wanted else 200, _headers(part, ranged=wanted is not None), part.blocks
+        )
+
+    return ObjectDownload(served.downloads, prepare, idle=served.settings.limits.idle)
+
+
+@router.put(
+    OBJECT,
+    operation_id="put_object",
+    status_code=201,
+    response_class=Response,
+    responses={200: {"description": "replaced, or it was there already"}},
+    openapi_extra=_BODY,
+)
+async def put_object(request: Request, served: Served, caller: Asking, key: Key) -> Response:
+    """Store an object of which the server has seen that it is what its kind demands."""
+    kind = served.guarded.check_put(caller, check_key(key))
+    mode = _mode(request, key)
+    try:
+        version, new = await spooled(
+            request, served, LONGEST[kind], lambda body: served.guarded.put(caller, key, mode, body)
+        )
+    except ConditionFailedError as error:
+        raise RequestError(412, error.code, error.message) from error
+    return Response(status_code=201 if new else 200, headers=_describe(version))
+
+
+@router.post("/v1/objects:delete", status_code=204)
+def delete_objects(served: Served, caller: Deleting, body: Keys) -> None:
+    """Delete objects; those that are not there are fine."""
+    for key in body.keys:
+        check_key(key)
+    served.guarded.delete(caller, body.keys)
+
+
+@router.post("/v1/chunks:missing")
+def missing_chunks(served: Served, caller: Asking, body: ChunkIds) -> MissingChunks:
+    """Say which chunks a push of a dataset has to send: those that it cannot refer to."""
+    joined = b"".join(parse_id(text) for text in body.ids)
+    missing = served.guarded.missing(caller, check_name(body.dataset, "dataset"), joined)
+    return MissingChunks(missing=[i for i, lacks in zip(body.ids, missing, strict=True) if lacks])
+
+
+def _describe(version: str) -> dict[str, str]:
+    return {"ETag": f'"{version}"', "Accept-Ranges": "bytes", "Cache-Control": "no-store"}
+
+
+def _headers(part: Part, *, ranged: bool) -> dict[str, str]:
+    headers = _describe(part.version)
+    headers["Content-Type"] = "application/octet-stream"
+    headers["Content-Length"] = str(part.end - part.start)
+    if ranged:
+        total = "*" if part.total is None else part.total
+        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{total}"
+    return headers
+
+
+def _wanted(header: str | None) -> Wanted | None:
+    """Return the one range that a header asks for; what is malformed or several is ignored."""
+    match = _RANGE.fullmatch((header or "").strip())
+    if match is None or match[0] == "bytes=-":
+        return None
+    first, last = match.groups()
+    if not first:
+        return Wanted(None, int(last))
+    if last and int(last) < int(first):
+        return None
+    return Wanted(int(first), int(last) + 1 if last else None)
+
+
+def _mode(request: Request, key: str) -> PutMode:
+    """Return the condition under which an object is to be put.
+
+    Raises:
+        RequestError: 428, there is none, or not one of the two.
+    """
+    fresh, replaced = request.headers.get("if-none-match"), request.headers.get("if-match")
+    if fresh is not None and fresh.strip() == "*" and replaced is None:
+        return CreateOnly()
+    match = _VERSION.fullmatch((replaced or "").strip())
+    if match is None or fresh is not None:
+        raise RequestError(
+            428,
+            "precondition_required",
+            f"a PUT of {key} says what it relies on",
+            hint='send If-None-Match: *, or If-Match: "VERSION"',
+        )
+    return ReplaceIf(match[1])

@@ -1,0 +1,135 @@
+"""Packs and index segments that clients send: believed in nothing, checked whole.
+
+A segment is exactly determined by its packs and their order, so one is right whose bytes are those
+that the directories of its packs give. A pack's directory counts once every frame of the pack was
+decompressed and every chunk hashed: by the PUT that brought the pack, or by whoever needs to know.
+Neighbours: `guarded` asks, `chunkstore.pack_check` reads packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from chunkstore import layout
+from chunkstore.format.index import IndexedPack, decode_segment, encode_segment
+from chunkstore.format.manifest import PackHint
+from chunkstore.ids import ID_SIZE, PackId
+from chunkstore.objects import Objects
+from chunkstore.pack_check import PackCheck, check_pack
+from chunkstore.recent import Recent
+from chunkstore.sampling import indexed
+from chunkstore_api.refusals import refused
+from chunkstore_api.sent import Sent
+from chunkstore_api.views import Views
+
+_VERIFIED: Final = 16 * 1024 * 1024
+"""Bytes of directories of packs that are known to be sound, kept for the segment that names them:
+65 bytes a chunk."""
+
+
+class Segments:
+    """What is known of the packs of one store."""
+
+    def __init__(self, objects: Objects, views: Views, sent: Sent) -> None:
+        self._objects = objects
+        self._views = views
+        self._sent = sent
+        self._verified: Recent[PackId, IndexedPack] = Recent(_VERIFIED)
+
+    def check_pack(self, key: str, data: memoryview) -> None:
+        """Check the bytes of a pack.
+
+        Raises:
+            RequestError: 422, they are no such pack.
+        """
+        pack = layout.pack_of(key)
+        assert pack is not None
+        found = check_pack(lambda start, end: bytes(data[start:end]), len(data), pack, key)
+        self._know(pack, len(data), found, key)
+
+    def check_segment(self, key: str, data: memoryview, identifier: bytes) -> list[IndexedPack]:
+        """Check a segment and its packs, and return these.
+
+        Raises:
+            CorruptObjectError, UnsupportedFormatError: it is no segment, or a pack is no pack.
+            RequestError: 422, it does not say what its packs do.
+        """
+        if layout.segment_of(key) != identifier:
+            refused(key, "its bytes do not have that id")
+        segment = decode_segment(data, key)
+        hints = [
+            PackHint(PackId(pack.ljust(ID_SIZE, b"\0")), length, directory)
+            for pack, length, directory in zip(
+                segment.pack_ids.tolist(),
+                segment.pack_lengths.tolist(),
+                segment.pack_directories.tolist(),
+                strict=True,
+            )
+        ]
+        if len({hint.pack_id for hint in hints}) < len(hints):
+            refused(key, "it lists a pack twice")
+        packs = list(self._packs(key, hints))
+        if encode_segment(packs) != data:
+            refused(key, "its entries are not those of its packs")
+        return packs
+
+    def note(self, dataset: str, key: str, packs: Sequence[IndexedPack]) -> None:
+        """Note before a narrow caller's segment is stored that it was sent for a dataset.
+
+        Its packs must be new ones, or have been sent for the dataset before: who knows the ids of
+        another's chunks must not get at these by listing their packs.
+
+        Raises:
+            RequestError: 422, they are not.
+        """
+        segment = layout.segment_of(key)
+        assert segment is not None
+        names = [pack.pack_id for pack in packs]
+        listed = self._views.lists(self._objects.read_gc_state(), names)
+        old = [name for name, known in zip(names, listed.tolist(), strict=True) if known]
+        if old and not self._sent.has_packs(dataset, old):
+            refused(key, f"it lists packs that were not sent for {dataset!r}")
+        self._sent.note(dataset, segment, packs)
+
+    def _packs(self, key: str, hints: Sequence[PackHint]) -> Iterator[IndexedPack]:
+        """Yield packs whose directories are true: of those that are listed already they are."""
+        unknown = [h.pack_id for h in hints if self._verified.get(h.pack_id) is None]
+        listed: set[PackId] = set()
+        if unknown:
+            known = self._views.lists(self._objects.read_gc_state(), unknown)
+            listed = {pack for pack, here in zip(unknown, known.tolist(), strict=True) if here}
+        for hint in hints:
+            pack = self._verified.get(hint.pack_id)
+            if pack is None and hint.pack_id in listed:
+                pack = indexed(self._objects, hint)
+            elif pack is None:
+                pack = self._verify(key, hint)
+            if pack is None or (pack.length, pack.directory_offset) != hint[1:]:
+                refused(key, f"pack {hint.pack_id.hex()} is not as it says")
+            yield pack
+
+    def _verify(self, key: str, hint: PackHint) -> IndexedPack:
+        """Read a pack from the storage, whole, and check it."""
+        length = self._objects.pack_length(hint.pack_id)
+        if length != hint.length:
+            refused(key, f"pack {hint.pack_id.hex()} is not there, or not as it says")
+        found = check_pack(
+            lambda start, end: self._objects.read_pack(hint.pack_id, start, end),
+            length,
+            hint.pack_id,
+            layout.pack_key(hint.pack_id),
+        )
+        return self._know(hint.pack_id, length, found, key)
+
+    def _know(self, pack: PackId, length: int, found: PackCheck, key: str) -> IndexedPack:
+        """Keep the directory of a pack in which nothing was found wrong, and return the pack.
+
+        Raises:
+            RequestError: 422, something was; the first of it is told.
+        """
+        if found.problems or found.directory is None:
+            refused(key, found.problems[0].removeprefix(f"corrupt object {key}: "))
+        known = IndexedPack(pack, length, found.directory_offset, found.directory)
+        self._verified.put(pack, known, 65 * len(found.directory.ids) + 512)
+        return known
