@@ -18,6 +18,7 @@ from chunkstore.backends.base import (
     CreateOnly,
     Fetched,
     ObjectInfo,
+    Presigned,
     PutMode,
     ReplaceIf,
 )
@@ -34,7 +35,7 @@ from chunkstore.spans import Wanted as Chunk
 from chunkstore.upkeep import Opened
 from chunkstore_api.callers import Caller, forbidden, less
 from chunkstore_api.commits import Commits
-from chunkstore_api.keys import Kind, chunk_of, kind_of
+from chunkstore_api.keys import LONGEST, Kind, chunk_of, kind_of
 from chunkstore_api.narrow import Narrow, SeenPack
 from chunkstore_api.prefix_file import Mask
 from chunkstore_api.problems import RequestError
@@ -43,6 +44,9 @@ from chunkstore_api.segments import Segments
 from chunkstore_api.sent import Sent
 from chunkstore_api.tokens import Right
 from chunkstore_api.views import Views
+
+DIRECT_SECONDS: Final = 900
+"""How long a URL of the storage holds."""
 
 BLOCK: Final = 4 * 1024 * 1024
 """Bytes of an object that are read from the storage at once."""
@@ -149,6 +153,34 @@ class Guarded:
         info = self._head(key)
         start, end = _within(wanted, info)
         return Part(info.version, start, end, info.length, self._blocks(key, start, end))
+
+    def direct_get(self, caller: Caller, key: str, wanted: Wanted | None) -> Presigned | None:
+        """Return how the storage itself gives a range of a pack; None where that cannot be.
+
+        Only what may be seen whole: what the server would have to cover goes through it.
+
+        Raises:
+            RequestError: 404, the pack is not there for the caller.
+        """
+        if kind_of(key) != Kind.PACK or not wanted or wanted.start is None or wanted.end is None:
+            return None
+        if not caller.wide and not self._seen(caller, key).whole(wanted.start, wanted.end):
+            return None
+        return self._backend.presigned_get(key, (wanted.start, wanted.end), DIRECT_SECONDS)
+
+    def direct_put(self, caller: Caller, key: str, length: int, sha256: str) -> Presigned | None:
+        """Return how a pack is put straight into the storage; None where that cannot be.
+
+        What arrives there is looked at when an index segment lists it, and used by nobody before.
+
+        Raises:
+            RequestError: no pack has that key or length, or the caller may not.
+        """
+        if self.check_put(caller, key) != Kind.PACK:
+            raise RequestError(400, "invalid_input", f"{key} goes through the server")
+        if not 0 < length <= LONGEST[Kind.PACK]:
+            raise RequestError(400, "invalid_input", f"no pack has {length} bytes")
+        return self._backend.presigned_put(key, length, sha256, DIRECT_SECONDS)
 
     def list(
         self, caller: Caller, prefix: str, after: str, limit: int

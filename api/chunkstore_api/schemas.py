@@ -217,6 +217,22 @@ class ObjectsPage(BaseModel):
     next: Annotated[str | None, Field(description="`after` of the next page")] = None
 
 
+class UploadBody(BaseModel):
+    """A pack that is to be put straight into the storage."""
+
+    key: Annotated[str, Field(examples=[f"packs/{_ID[:2]}/{_ID}"])]
+    length: Annotated[int, Field(examples=[33554432], description="bytes")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=[_ID])]
+
+
+class UploadDocument(BaseModel):
+    """The one request by which it is put."""
+
+    url: str
+    headers: Annotated[dict[str, str], Field(description="which the PUT must have")]
+    expires: Annotated[int, Field(description="seconds since 1970")]
+
+
 class ChunkIds(BaseModel):
     """Chunks of files that a push would need."""
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
-from chunkstore.errors import FilesystemError
+from chunkstore.errors import FilesystemError, InvalidInputError
+from chunkstore.layout import CONFIG
 from chunkstore.store import Store
 from chunkstore_api.app import create_app
 from chunkstore_api.settings import Settings
@@ -28,11 +29,17 @@ def serve(
         listening: is told the address once connections are taken.
 
     Raises:
+        InvalidInputError: direct transfers from a storage that has none.
         RefusedError: others would reach the address, and that was not asked for.
         ChunkstoreError: there is no tokens file to go by; as `TokensFile.read`.
         FilesystemError: the address is taken, or cannot be.
     """
     settings.check()
+    if settings.direct and store.objects.backend.presigned_get(CONFIG, (0, 1), 1) is None:
+        raise InvalidInputError(
+            f"clients cannot reach {store.url} by signed URLs",
+            hint="leave --direct out: the server sends and takes packs itself",
+        )
     if settings.tokens:
         TokensFile(settings.tokens).read()
     line = _listen(settings)

@@ -46,6 +46,7 @@ class Settings:
         port: its port, 0 for any that is free.
         open_to_all: whoever reaches the address may read, change and delete everything.
         tokens: the file of those who may do something; without one anybody may do all.
+        direct: packs go between clients and the storage by signed URLs, past the server.
         limits: how much of what it does at once.
     """
 
@@ -53,6 +54,7 @@ class Settings:
     port: int = 8080
     open_to_all: bool = False
     tokens: str | None = None
+    direct: bool = False
     limits: Limits = field(default_factory=Limits)
 
     @property

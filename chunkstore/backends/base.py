@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -105,6 +105,21 @@ class Access:
     deletes: bool = True
     narrow: bool = False
     guarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Presigned:
+    """A request that somebody without credentials may send to the storage.
+
+    Attributes:
+        url: where to.
+        headers: what it must have; anything else is refused.
+        expires: seconds since the epoch.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    expires: int
 
 
 _KEY_PART = re.compile(r"[A-Za-z0-9_.~-]{1,255}")
@@ -203,6 +218,24 @@ class Backend(ABC):
             BackendError: the storage does not say.
         """
         return Access()
+
+    def presigned_get(
+        self, key: str, byte_range: tuple[int, int], seconds: int
+    ) -> Presigned | None:
+        """Return a GET of one range of an object, for so many seconds; None where none can be.
+
+        Whether there is such an object is not looked at.
+        """
+        del key, byte_range, seconds
+        return None
+
+    def presigned_put(self, key: str, length: int, sha256: str, seconds: int) -> Presigned | None:
+        """Return a PUT that creates an object of these bytes and no others; None as above.
+
+        `sha256` is in hex.
+        """
+        del key, length, sha256, seconds
+        return None
 
     def close(self) -> None:  # noqa: B027  # most backends have nothing to give back
         """Give back connections and descriptors. Calling it twice is fine."""

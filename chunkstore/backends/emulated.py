@@ -17,6 +17,7 @@ from chunkstore.backends.base import (
     Fetched,
     ObjectInfo,
     Overwrite,
+    Presigned,
     PutMode,
     ReplaceIf,
 )
@@ -62,6 +63,11 @@ class CheckThenPutBackend(Backend):
 
     def access(self) -> Access:
         return self._inner.access()
+
+    def presigned_get(
+        self, key: str, byte_range: tuple[int, int], seconds: int
+    ) -> Presigned | None:
+        return self._inner.presigned_get(key, byte_range, seconds)  # no PUT: it has a condition
 
     def close(self) -> None:
         self._inner.close()

@@ -7,8 +7,10 @@ to `s3_errors`. Implements section "S3" of docs/design/consistency.md.
 
 from __future__ import annotations
 
+import base64
 from collections import deque
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn
 
@@ -22,11 +24,13 @@ from chunkstore.backends.base import (
     CreateOnly,
     Fetched,
     ObjectInfo,
+    Presigned,
     PutMode,
     ReplaceIf,
     check_key,
 )
 from chunkstore.backends.location import S3Location
+from chunkstore.backends.presigning import UNSIGNED, presigned
 from chunkstore.backends.probe import race
 from chunkstore.backends.retry import DEFAULT_DEADLINE
 from chunkstore.backends.s3_client import Body, S3Client, connect
@@ -150,6 +154,49 @@ class MinioBackend(Backend):
             answer = self._client.send("GET", self._location.bucket, None, query=query)
         server = answer.headers.get("Server") or "S3 server"
         return Capabilities(server, create_only=create_only, replace_if=replace_if)
+
+    def presigned_get(
+        self, key: str, byte_range: tuple[int, int], seconds: int
+    ) -> Presigned | None:
+        start, end = byte_range
+        return self._presigned("GET", key, {"range": f"bytes={start}-{end - 1}"}, seconds)
+
+    def presigned_put(self, key: str, length: int, sha256: str, seconds: int) -> Presigned | None:
+        headers = {
+            "content-length": str(length),
+            "if-none-match": "*",
+            "x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(sha256)).decode(),
+        }
+        return self._presigned("PUT", key, headers, seconds, payload=sha256)
+
+    def _presigned(
+        self,
+        method: str,
+        key: str,
+        headers: dict[str, str],
+        seconds: int,
+        *,
+        payload: str = UNSIGNED,
+    ) -> Presigned | None:
+        with Translated(f"presigned {method}", key, self.url):
+            place = self._client.place(
+                self._location.bucket, self._location.prefix + check_key(key)
+            )
+        if place is None:
+            return None
+        url, region, credentials = place
+        now = datetime.now(UTC)
+        signed = presigned(
+            method,
+            url,
+            headers,
+            credentials=credentials,
+            region=region,
+            now=now,
+            seconds=seconds,
+            payload=payload,
+        )
+        return Presigned(signed, headers, int(now.timestamp()) + seconds)
 
     def close(self) -> None:
         self._client.pool.clear()

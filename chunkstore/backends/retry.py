@@ -21,6 +21,7 @@ from chunkstore.backends.base import (
     Capabilities,
     Fetched,
     ObjectInfo,
+    Presigned,
     PutMode,
 )
 from chunkstore.errors import BackendError, UnavailableError
@@ -109,6 +110,14 @@ class RetryBackend(Backend):
 
     def access(self) -> Access:
         return self._try(self._inner.access)
+
+    def presigned_get(
+        self, key: str, byte_range: tuple[int, int], seconds: int
+    ) -> Presigned | None:
+        return self._try(lambda: self._inner.presigned_get(key, byte_range, seconds))
+
+    def presigned_put(self, key: str, length: int, sha256: str, seconds: int) -> Presigned | None:
+        return self._try(lambda: self._inner.presigned_put(key, length, sha256, seconds))
 
     def close(self) -> None:
         self._closed.set()  # ends pauses of other threads

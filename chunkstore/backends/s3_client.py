@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import urllib.parse
 import zlib
 from collections.abc import Sequence
 from typing import Any, Final
@@ -83,6 +84,24 @@ class S3Client(Minio):
         if body is not None and response.headers.get(_CRC32) == body.crc32:
             self._checks_crc32 = True
         return response
+
+    def place(
+        self, bucket: str, name: str
+    ) -> tuple[urllib.parse.SplitResult, str, Credentials] | None:
+        """Return where an object is, its region and the credentials, None where there are none.
+
+        Raises:
+            MinioException, urllib3.exceptions.HTTPError: the server does not tell the region.
+        """
+        if self._provider is None:
+            return None
+        found = self._provider.retrieve()
+        region = self._get_region(bucket)
+        url = self._base_url.build(
+            method="GET", region=region, bucket_name=bucket, object_name=name
+        )
+        credentials = Credentials(found.access_key, found.secret_key, found.session_token)
+        return url, region, credentials
 
     def _build_headers(
         self, host: str, headers: Any = None, body: Any = None, creds: Any = None

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from chunkstore import __version__
 from chunkstore.backends.base import CreateOnly, PutMode, ReplaceIf, check_key
-from chunkstore.errors import ConditionFailedError, InvalidInputError
+from chunkstore.errors import ConditionFailedError, InvalidInputError, RefusedError
 from chunkstore.ids import parse_id
 from chunkstore.layout import check_name
 from chunkstore_api.callers import Caller, caller_of
@@ -29,6 +29,8 @@ from chunkstore_api.schemas import (
     ObjectDocument,
     ObjectsPage,
     ServerDocument,
+    UploadBody,
+    UploadDocument,
 )
 from chunkstore_api.spool import spooled
 from chunkstore_api.tokens import Right
@@ -44,7 +46,14 @@ def _deleter(request: Request) -> Caller:
     return caller
 
 
+def _writer(request: Request) -> Caller:
+    caller = caller_of(request)
+    caller.require(Right.WRITE)
+    return caller
+
+
 Asking = Annotated[Caller, Depends(caller_of)]
+Writing = Annotated[Caller, Depends(_writer)]
 Deleting = Annotated[Caller, Depends(_deleter)]
 Key = Annotated[str, Path(description="the key of an object", examples=["config"])]
 
@@ -75,11 +84,12 @@ _BYTES: Final[dict[int | str, dict[str, Any]]] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     },
     206: {"description": "the range"},
+    307: {"description": "where the storage gives the range"},
 }
 
 
 @router.get("/v1/server")
-def describe_server(caller: Asking) -> ServerDocument:
+def describe_server(served: Served, caller: Asking) -> ServerDocument:
     """Say what the caller may, and what the server can."""
     return ServerDocument(
         protocol=PROTOCOL,
@@ -87,7 +97,7 @@ def describe_server(caller: Asking) -> ServerDocument:
         right=caller.right.value,
         everywhere=caller.wide,
         datasets=list(caller.token.datasets) if caller.token else ["*"],
-        direct=False,
+        direct=served.settings.direct,
         longest={kind.name.lower(): length for kind, length in LONGEST.items()},
     )
 
@@ -140,6 +150,12 @@ async def get_object(
     check_key(key)
     wanted = _wanted(request.headers.get("range"))
 
+    if served.settings.direct and request.headers.get("chunkstore-direct") == "1":
+        found = await served.downloads.run(lambda: served.guarded.direct_get(caller, key, wanted))
+        if found is not None:
+            headers = {**_describe(key.rpartition("/")[2]), "Location": found.url}
+            return Response(status_code=307, headers=headers)
+
     def prepare() -> Answer:
         part = served.guarded.get(caller, key, wanted)
         return Answer(
@@ -178,8 +194,20 @@ def delete_objects(served: Served, caller: Deleting, body: Keys) -> None:
     served.guarded.delete(caller, body.keys)
 
 
+@router.post("/v1/uploads")
+def permit_upload(served: Served, caller: Writing, body: UploadBody) -> UploadDocument:
+    """Say how a new pack is put straight into the storage, by whoever has this answer."""
+    key = check_key(body.key)
+    found = None
+    if served.settings.direct:
+        found = served.guarded.direct_put(caller, key, body.length, body.sha256)
+    if found is None:
+        raise RefusedError("this server takes packs itself", hint=f"PUT /v1/objects/{key}")
+    return UploadDocument(url=found.url, headers=dict(found.headers), expires=found.expires)
+
+
 @router.post("/v1/chunks:missing")
-def missing_chunks(served: Served, caller: Asking, body: ChunkIds) -> MissingChunks:
+def missing_chunks(served: Served, caller: Writing, body: ChunkIds) -> MissingChunks:
     """Say which chunks a push of a dataset has to send: those that it cannot refer to."""
     joined = b"".join(parse_id(text) for text in body.ids)
     missing = served.guarded.missing(caller, check_name(body.dataset, "dataset"), joined)

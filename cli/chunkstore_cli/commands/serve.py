@@ -36,6 +36,12 @@ from chunkstore_cli.session import Session
     help="Listen where other machines reach it, though it asks nobody who they are: whoever "
     "reaches it may read, change and delete everything.",
 )
+@click.option(
+    "--direct",
+    is_flag=True,
+    help="Have clients that can move packs straight from and to an S3 storage, by signed URLs; "
+    "they must reach it at the address that the server uses.",
+)
 @click.option("--downloads", type=click.IntRange(1), default=16, help="Transfers out at once.")
 @click.option("--uploads", type=click.IntRange(1), default=4, help="Transfers in at once.")
 @size_option("--upload-size", help="The longest upload that is taken, 1024G without.")
@@ -50,6 +56,7 @@ def serve(
     port: int,
     tokens: str | None,
     insecure: bool,
+    direct: bool,
     downloads: int,
     uploads: int,
     upload_size: int | None,
@@ -76,6 +83,7 @@ def serve(
         port=port,
         open_to_all=insecure,
         tokens=session.tokens_path(tokens),
+        direct=direct,
         limits=limits,
     )
 
