@@ -38,6 +38,8 @@ class Source:
         file: the single file, or where the stream's bytes shall stand.
         stream: the stream.
         archive: the stream is a tar archive, whose members are pushed.
+        unwrap: all in the archive lies in one folder, which is left out; or it is a single file.
+        name: path of the single file that the archive is to be, None where it may hold anything.
         stored: a file whose chunks the store has already; what the three say is past then.
     """
 
@@ -45,6 +47,8 @@ class Source:
     file: Found | None
     stream: PeekedStream | None
     archive: bool = False
+    unwrap: bool = False
+    name: str | None = None
     stored: Entry | None = None
 
     @property
@@ -80,10 +84,14 @@ class Source:
         """
         assert self.stream is not None
         others: list[Member] = []
-        reader = TarReader(self.stream)
+        reader = TarReader(self.stream, self.unwrap)
         for member in reader:
             if reader.members > MAX_MEMBERS:
                 refuse(f"it has more than {MAX_MEMBERS:,} members")
+            if self.name is not None:
+                if member.kind != EntryKind.FILE or reader.members > 1:
+                    refuse(f"it is more than the one file that is to be called {self.name!r}")
+                member = dataclasses.replace(member, path=self.name)
             if member.content is None:
                 others.append(member)
             else:
@@ -144,11 +152,16 @@ class Source:
 
 
 def open_source(
-    source: str | os.PathLike[str] | IO[bytes], name: str | None, *, archive: bool = False
+    source: str | os.PathLike[str] | IO[bytes],
+    name: str | None,
+    *,
+    archive: bool = False,
+    unwrap: bool = False,
 ) -> Source:
     """Return the Source that `source` is; `name` is the path of a file or stream in the version.
 
-    With `archive` it is a stream of a tar archive.
+    With `archive` it is a stream of a tar archive, of a single file where it has a `name`; with
+    `unwrap` all in it lies in one folder, which is left out.
 
     Raises:
         NotFoundError: there is nothing.
@@ -157,9 +170,13 @@ def open_source(
             one that no version can hold.
     """
     if archive:
-        if name is not None or isinstance(source, str | os.PathLike):
-            raise InvalidInputError("a tar archive is pushed from a stream, and has its own names")
-        return Source(None, None, PeekedStream(source), archive=True)
+        if isinstance(source, str | os.PathLike):
+            raise InvalidInputError("a tar archive is pushed from a stream")
+        if name is not None:
+            name = _checked(name)
+        return Source(None, None, PeekedStream(source), archive=True, unwrap=unwrap, name=name)
+    if unwrap:
+        raise InvalidInputError("only a tar archive is unwrapped")
     if not isinstance(source, str | os.PathLike):
         if name is None:
             raise InvalidInputError(

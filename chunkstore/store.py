@@ -140,6 +140,7 @@ class Store(Upkeep):
         tags: Sequence[str] = (),
         name: str | None = None,
         tar: bool = False,
+        unwrap: bool = False,
         expect: str | None = None,
         keep: bool = False,
         include: Sequence[str] = (),
@@ -164,6 +165,7 @@ class Store(Upkeep):
             tags: names for the version.
             name: path of a file or stream in the version; a stream needs it.
             tar: the stream is a tar archive, and what it holds is the version.
+            unwrap: the archive's one folder at its top is left out of the paths.
             expect: the version that must be the latest, "0" for none; else ConflictError.
             keep: put a single file or stream beside the other files of the latest version. Many
                 who do so at once lose nothing of each other: a version that came meanwhile is
@@ -199,7 +201,8 @@ class Store(Upkeep):
             level=level,
             clock=profile or OFF,
         )
-        return self._push(open_source(source, name, archive=tar), dataset, options, progress)
+        what = open_source(source, name, archive=tar, unwrap=unwrap)
+        return self._push(what, dataset, options, progress)
 
     def pull(
         self,

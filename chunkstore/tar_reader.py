@@ -105,11 +105,15 @@ class TarReader:
 
     Attributes:
         stream: the archive.
+        unwrap: all that it has lies in one folder at its top, which is left out of the paths, as
+            `docker cp box:/out -` writes it; or it is a single file.
         members: how many members there were.
     """
 
     stream: Readable
+    unwrap: bool = False
     members: int = 0
+    _top: str = ""
     _content: _Content = field(init=False)
 
     def __post_init__(self) -> None:
@@ -218,7 +222,14 @@ class TarReader:
         problem = path_problem(text) or part_problem(text)
         if problem:
             refuse(f"the name of member {self.members}, {text[:200]!r}, cannot be: {problem}")
-        return text
+        return self._unwrapped(text, folder=folder) if self.unwrap else text
+
+    def _unwrapped(self, path: str, *, folder: bool) -> str:
+        top, _, rest = path.partition("/")
+        self._top = self._top or top
+        if top != self._top:
+            refuse(f"there are {self._top!r} and {top!r} at its top, not one folder")
+        return rest or ("" if folder else top)
 
 
 def refuse(reason: str) -> NoReturn:

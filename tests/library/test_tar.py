@@ -221,3 +221,50 @@ def test_patterns_and_names_are_not_for_archives(store: Store, tmp_path: Path) -
         store.push(stream, "pets", tar=True, keep=True)
     with pytest.raises(InvalidInputError):
         store.push(tmp_path, "pets", tar=True)
+
+
+def test_the_folder_at_the_top_is_left_out(store: Store) -> None:
+    """What `tar -c out` writes becomes, unwrapped, what is in `out`, targets of links as they were."""
+    archive = tar_of(
+        (member("out", tarfile.DIRTYPE), b""),
+        (member("out/a"), b"1"),
+        (member("out/b", tarfile.LNKTYPE, linkname="out/a"), b""),
+        (member("out/c", tarfile.SYMTYPE, linkname="out/a"), b""),
+        (member("./out/hollow", tarfile.DIRTYPE), b""),
+        (member("out/sub/out"), b"2"),
+    )
+    store.push(io.BytesIO(archive), "pets", tar=True, unwrap=True)
+    expected = {"a": b"1", "b": b"1", "c": "out/a", "hollow/": None, "sub/out": b"2"}
+    assert content(store) == expected
+    store.push(io.BytesIO(tar_of((member("a"), b"1"))), "pets", tar=True, unwrap=True)
+    assert content(store) == {"a": b"1"}
+    store.push(io.BytesIO(tar_of((member("out/"), b""))), "pets", tar=True, unwrap=True)
+    assert content(store) == {}
+
+
+@pytest.mark.parametrize("names", [["out/a", "b"], ["out/a", "other/"], ["a", "b"]])
+def test_more_at_the_top_is_refused(store: Store, names: list[str]) -> None:
+    """An archive to be unwrapped that has more than one thing at its top is refused whole."""
+    archive = tar_of(*((member(name), b"") for name in names))
+    with pytest.raises(InvalidInputError, match="at its top"):
+        store.push(io.BytesIO(archive), "pets", tar=True, unwrap=True)
+    with pytest.raises(NotFoundError):
+        store.dataset("pets")
+
+
+def test_a_single_file_gets_a_name(store: Store) -> None:
+    """An archive with a name must be one file, and keeps all of it but its path."""
+    archive = tar_of((member("a", mode=0o755, mtime=7), b"1"))
+    store.push(io.BytesIO(archive), "pets", tar=True, name="sub/b")
+    entry = next(store.entries("pets"))
+    assert (entry.path, entry.executable, entry.mtime_ns) == ("sub/b", True, 7 * 10**9)
+    link = (member("l", tarfile.SYMTYPE, linkname="a"), b"")
+    two = [(member("a"), b"1"), (member("b"), b"2")]
+    for bad in ([link], two, [(member("out", tarfile.DIRTYPE), b""), (member("out/a"), b"1")]):
+        with pytest.raises(InvalidInputError, match="one file that is to be called 'b'"):
+            store.push(io.BytesIO(tar_of(*bad)), "pets", tar=True, name="b", unwrap=True)
+    for name in ("../b", "b/"):
+        with pytest.raises(InvalidInputError):
+            store.push(io.BytesIO(archive), "pets", tar=True, name=name)
+    with pytest.raises(InvalidInputError):
+        store.push(io.BytesIO(b"x"), "pets", name="b", unwrap=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     chunkstore push model.bin models/net
     produce | chunkstore push - logs/job42 --name today.jsonl
     chunkstore push --keep scores.json results/job42:scores/1.json
-    docker cp box:/out - | chunkstore push --tar - results/job42
+    docker cp box:/out - | chunkstore push --tar --unwrap - results/job42
     """
 )
 @click.argument("source", type=click.Path())
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="PATH", help="Path of a file or of stdin in the version.")
 @click.option(
     "--tar", is_flag=True, help="SOURCE is a tar archive; what it holds becomes the version."
+)
+@click.option(
+    "--unwrap", is_flag=True, help="Leave out the one folder in which all of the archive lies."
 )
 @click.option(
     "--keep", is_flag=True, help="Put the one file beside the others of the latest version."
@@ -75,6 +78,7 @@ def push(
     tags: tuple[str, ...],
     name: str | None,
     tar: bool,
+    unwrap: bool,
     keep: bool,
     expect: str | None,
     include: tuple[str, ...],
@@ -112,6 +116,7 @@ def push(
             tags=tags,
             name=name,
             tar=tar,
+            unwrap=unwrap,
             keep=keep,
             expect=expect,
             include=include,
