@@ -5,6 +5,7 @@ Neighbours: `tar_reader` reads the members, `writer` takes the entries.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from chunkstore.format.manifest import Entry, EntryKind
@@ -50,6 +51,6 @@ def _twice(path: str) -> None:
 def _without_filled_folders(found: dict[str, Placed]) -> Iterator[Placed]:
     """Yield by path; a folder only where nothing is below it."""
     paths = sorted(found, key=str.encode)
-    for path, following in zip(paths, [*paths[1:], ""], strict=True):
+    for path, following in itertools.zip_longest(paths, paths[1:], fillvalue=""):
         if not (path.endswith("/") and following.startswith(path)):
             yield found[path]

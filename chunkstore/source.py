@@ -11,7 +11,7 @@ import os
 import stat
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
@@ -85,13 +85,9 @@ class Source:
         assert self.stream is not None
         others: list[Member] = []
         reader = TarReader(self.stream, self.unwrap)
-        for member in reader:
+        for member in reader if self.name is None else _called(self.name, reader):
             if reader.members > MAX_MEMBERS:
                 refuse(f"it has more than {MAX_MEMBERS:,} members")
-            if self.name is not None:
-                if member.kind != EntryKind.FILE or reader.members > 1:
-                    refuse(f"it is more than the one file that is to be called {self.name!r}")
-                member = dataclasses.replace(member, path=self.name)
             if member.content is None:
                 others.append(member)
             else:
@@ -228,6 +224,14 @@ class PeekedStream:
         """Return at most `size` bytes, none at the end."""
         data = self._ahead.read(size)
         return data if data or self._ended else self._stream.read(size)
+
+
+def _called(name: str, members: Iterable[Member]) -> Iterator[Member]:
+    """Yield the one file that an archive is to hold, called `name`."""
+    for number, member in enumerate(members):
+        if number or member.kind != EntryKind.FILE:
+            refuse(f"it is not the one file that is to be called {name!r}")
+        yield dataclasses.replace(member, path=name)
 
 
 def _checked(name: str) -> str:

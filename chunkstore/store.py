@@ -167,9 +167,8 @@ class Store(Upkeep):
             tar: the stream is a tar archive, and what it holds is the version.
             unwrap: the archive's one folder at its top is left out of the paths.
             expect: the version that must be the latest, "0" for none; else ConflictError.
-            keep: put a single file or stream beside the other files of the latest version. Many
-                who do so at once lose nothing of each other: a version that came meanwhile is
-                what the file is put into, and the stream is not read again.
+            keep: put a single file or stream beside the other files of the latest version, also
+                of one that comes meanwhile: many who do so lose nothing of each other.
             include: patterns, as in gitignore, of what of a folder takes part.
             exclude: patterns of what does not.
             dry_run: only say what would be done; files that cannot be read are left out.

@@ -76,7 +76,10 @@ class PushOptions:
 
     def __post_init__(self) -> None:
         if len(self.message.encode()) > MAX_MESSAGE_LENGTH:
-            raise InvalidInputError(f"the message is longer than {MAX_MESSAGE_LENGTH} bytes")
+            raise InvalidInputError(
+                f"the message is longer than {MAX_MESSAGE_LENGTH} bytes",
+                hint="say it in fewer words, or put it into a file of the version",
+            )
         for tag in self.tags:
             check_tag(tag)
         if not 1 <= self.level <= 19:

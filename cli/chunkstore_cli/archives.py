@@ -1,6 +1,7 @@
-"""`pull --tar`: a version, or one path of it, as a tar archive on stdout or in a file.
+"""A version, or one path of it, as a tar archive: on stdout, in a file, or into a container.
 
-Nothing is staged. An archive in a file has its name once it is whole. Neighbour: `commands.pull`.
+Nothing is staged. An archive in a file has its name once it is whole. Neighbours: `commands.pull`,
+`container`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Final, Literal
+from typing import IO, TYPE_CHECKING, Final, Literal, Protocol
 
 from chunkstore.address import Address
 from chunkstore.errors import FilesystemError, InvalidInputError
 from chunkstore.events import Item, Progress, ProgressCallback
-from chunkstore.filters import PathFilter
+from chunkstore.filters import EVERYTHING, PathFilter
+from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.stream import FileContent
 from chunkstore.tar_writer import tar_blocks
 from chunkstore.values import PullResult, PullStats
@@ -25,7 +27,6 @@ from chunkstore.walk import PART_PREFIX
 from chunkstore_cli import output
 
 if TYPE_CHECKING:
-    from chunkstore.format.manifest import Entry
     from chunkstore.store import Store
 
 _TOLD_EVERY: Final = 8 * 1024 * 1024
@@ -35,8 +36,17 @@ _TOLD_EVERY: Final = 8 * 1024 * 1024
 class Archive:
     """The archive of one pull; paths in it are those that a pull into a folder gives."""
 
-    def __init__(self, store: Store, where: Address, paths: PathFilter) -> None:
+    def __init__(
+        self, store: Store, where: Address, paths: PathFilter = EVERYTHING, target: str = ""
+    ) -> None:
         """Find the version.
+
+        Args:
+            store: where it is.
+            where: the version, or one path of it.
+            paths: what of it takes part.
+            target: a folder in the archive in which all lies; of a single file its own path,
+                unless it ends with a slash.
 
         Raises:
             NotFoundError: no such dataset or version.
@@ -47,6 +57,8 @@ class Archive:
         self._where = Address(where.dataset, str(self._version.number), where.path)
         self._paths = paths
         self._whole = paths.takes_all and not where.path
+        self._top = f"{target.strip('/')}/" if target.strip("/") else ""
+        self._file = "" if target.endswith("/") else target.strip("/")
         self._lock = threading.Lock()
         self._files = self._size = self._fetched = self._told = 0
 
@@ -92,12 +104,15 @@ class Archive:
             if path:  # the folder that was asked for may itself be an empty one
                 yield entry._replace(path=path), content
             progress(Item(action="restored", path=entry.path, size=entry.size))
+        if self._top and not self._files:
+            yield Entry(self._top, EntryKind.FOLDER), None
 
     def _place(self, path: str) -> str:
+        """Return the path in the archive, "" for its root."""
         above = self._where.path
         if path == above:
-            return path.rpartition("/")[2]
-        return path[len(above) + 1 :] if above else path
+            return self._file or self._top + path.rpartition("/")[2]
+        return self._top + (path[len(above) + 1 :] if above else path)
 
     def _count(self, length: int) -> None:
         with self._lock:  # large files are read by several threads
@@ -115,15 +130,19 @@ class Archive:
         )
 
 
-class Sink:
-    """Where an archive goes: stdout."""
+class Sink(Protocol):
+    """Where an archive goes."""
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview, /) -> object:
         """Write all of `data`."""
+
+
+class _Stdout:
+    def write(self, data: bytes | memoryview) -> None:
         output.binary(data)
 
 
-class _FileSink(Sink):
+class _FileSink:
     def __init__(self, path: str, file: IO[bytes]) -> None:
         self._path = path
         self._file = file
@@ -148,7 +167,7 @@ def open_sink(path: str) -> Iterator[Sink]:
             raise InvalidInputError(
                 "an archive is not for a terminal", hint="pipe it on, or give --tar FILE"
             )
-        yield Sink()
+        yield _Stdout()
         return
     if os.path.isdir(path):
         raise InvalidInputError(f"{path!r} is a folder", hint="give the name of a file, or -")

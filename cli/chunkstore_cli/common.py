@@ -16,6 +16,7 @@ class Common:
         debug: print tracebacks.
         store: address or remote, None where the option was not given.
         endpoint: of the S3 server, None where the option was not given.
+        stdout_is_taken: stdout belongs to the process that is run; JSON goes to stderr. No option.
     """
 
     json: bool = False
@@ -24,3 +25,4 @@ class Common:
     debug: bool = False
     store: str | None = None
     endpoint: str | None = None
+    stdout_is_taken: bool = False

@@ -93,6 +93,7 @@ SETTINGS: Final = {
     "index_budget": Setting(("CHUNKSTORE_INDEX_BUDGET",), _bytes),
     "token_file": Setting(("CHUNKSTORE_TOKEN_FILE",), _folder),
     "tokens": Setting(("CHUNKSTORE_TOKENS",), _folder),
+    "engine": Setting(("CHUNKSTORE_ENGINE",)),
 }
 """Every setting, by its name in a settings file."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,6 +35,17 @@ class Failure:
     message: str
     hint: str | None = None
     label: str = "error: "
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "type": "error",
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "status": self.status,
+        }
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -79,21 +90,24 @@ def report(error: BaseException, common: Common) -> Status:
         import traceback
 
         output.notes("".join(traceback.format_exception(error)))
+    if common.stdout_is_taken:
+        tell(failure)
+        if common.json:
+            output.json_note(failure.document)
+        return failure.status
     if common.json:
-        _print_json(failure)
-    output.note(failure.label + failure.message)
-    output.hint(failure.hint)
+        _print_json(failure.document)
+    tell(failure)
     return failure.status
 
 
-def _print_json(failure: Failure) -> None:
-    document = {
-        "type": "error",
-        "code": failure.code,
-        "message": failure.message,
-        "hint": failure.hint,
-        "status": failure.status,
-    }
+def tell(failure: Failure) -> None:
+    """Say on stderr what failed and what to do next."""
+    output.note(failure.label + failure.message)
+    output.hint(failure.hint)
+
+
+def _print_json(document: dict[str, Any]) -> None:
     with contextlib.suppress(FilesystemError, output.OutputClosedError):  # stderr has it too
         output.json_line(document)
 

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first ends the work in good order, the second at once."""
+"""Ctrl-C and SIGTERM: the first ends the work in good order, the second at once.
+
+While `run` runs a process, signals are that process's affair.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,12 @@ from chunkstore_cli.exit_codes import Status
 _STATUS: Final = {signal.SIGINT: Status.INTERRUPTED, signal.SIGTERM: Status.TERMINATED}
 _SHOW_CURSOR: Final = b"\x1b[?25h"
 _hurries: Final[list[Callable[[], object]]] = []
+_farewells: Final[list[Callable[[], object]]] = []
+
+_PASSED: Final = tuple(
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+)
 
 
 class Stopped(KeyboardInterrupt):
@@ -55,6 +64,50 @@ def hurried_by(hurry: Callable[[], object]) -> Iterator[None]:
         _hurries.remove(hurry)
 
 
+@contextlib.contextmanager
+def hangup_stops() -> Iterator[None]:
+    """Within the block, treat a closed terminal as SIGTERM, unless hang-ups are ignored."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda _, frame: _first(signal.SIGTERM, frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextlib.contextmanager
+def passing_on(send: Callable[[signal.Signals], bool]) -> Iterator[None]:
+    """Within the block, hand signals to `send`, which passes them on to the process that runs.
+
+    That process decides what they do. `send` returns False where there is none any more: then
+    they stop the command as ever.
+    """
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if not send(signal.Signals(number)) and number in _STATUS:
+            _first(number, frame)
+
+    heeded = [number for number in _PASSED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def parting_with(farewell: Callable[[], object]) -> Iterator[None]:
+    """Within the block, have `farewell` called where a second signal ends the command at once."""
+    _farewells.append(farewell)
+    try:
+        yield
+    finally:
+        _farewells.remove(farewell)
+
+
 def _hurry() -> None:
     for hurry in tuple(_hurries):
         hurry()
@@ -70,6 +123,8 @@ def _first(number: int, _frame: FrameType | None) -> None:
 
 def _second(number: int, _frame: FrameType | None) -> None:
     _say(_SHOW_CURSOR)  # the bars hide it
+    for farewell in _farewells:
+        farewell()
     os._exit(_STATUS[signal.Signals(number)])
 
 

@@ -10,27 +10,26 @@ import sys
 
 TYPE_CHECKING = False  # `typing` takes milliseconds too
 if TYPE_CHECKING:
-    from typing import Final, NoReturn
-
-_DESCRIPTORS: "Final" = 8192
-"""A pull of files of several chunks fetches as many at a time as it may have open, up to this."""
+    from typing import NoReturn
 
 
 def main() -> "NoReturn":
     """Run the command line of this process."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until `catch_signals`: nothing has begun
     _fill_closed_streams()
-    _allow_descriptors()
     # Its threads would spin for 0.1 s of CPU when numpy is imported, which only looks numbers up.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        os.putenv("OPENBLAS_NUM_THREADS", "1")  # not in os.environ, which a process of `run` gets
     import io
 
     from chunkstore_cli.boundary import run
+    from chunkstore_cli.descriptors import allow_many
     from chunkstore_cli.interrupts import catch_signals, ignore_signals
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
             stream.reconfigure(errors="backslashreplace")
+    allow_many()
     catch_signals()
     status = run(sys.argv[1:])
     ignore_signals()
@@ -47,13 +46,3 @@ def _fill_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-
-
-def _allow_descriptors() -> None:
-    """Raise the soft limit on open files, often 1,024, as far as is of use and allowed."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

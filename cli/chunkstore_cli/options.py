@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import click
 
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli.common import Common
 
-if TYPE_CHECKING:
-    from chunkstore_cli.exit_codes import Status
-
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-VerbFunction = Callable[..., "Status | None"]
+VerbFunction = Callable[..., int | None]
 
 SETTINGS: Final = {
     "help_option_names": ["-h", "--help"],
@@ -115,7 +112,7 @@ def verb(*, store: bool = True, examples: str = "") -> Callable[[VerbFunction], 
 
     def decorate(function: VerbFunction) -> click.Command:
         @functools.wraps(function)
-        def run(**parameters: Any) -> Status | None:
+        def run(**parameters: Any) -> int | None:
             from chunkstore_cli.session import Session
 
             common = click.get_current_context().find_root().obj
@@ -220,6 +217,17 @@ def _parse_part(ctx: click.Context, option: click.Parameter, value: str) -> tupl
     if not (slash and number.isdecimal() and parts.isdecimal() and len(value) < 12):
         raise click.BadParameter(f"{value!r} is no part; write for instance 3/28", ctx, option)
     return int(number), int(parts)
+
+
+def links_option(function: Decorated) -> Decorated:
+    """Give a verb --links."""
+    return click.option(
+        "--links",
+        type=click.Choice(["none", "inside", "all"]),
+        default="inside",
+        show_default=True,
+        help="Which symbolic links to make: none, those that stay inside the target, or all.",
+    )(function)
 
 
 def yes(function: Decorated) -> Decorated:

@@ -212,6 +212,12 @@ def note(text: str) -> None:
             sys.stderr.flush()
 
 
+def json_note(value: Mapping[str, Any]) -> None:
+    """Print a line of JSON of its own, whatever stood on the last line before."""
+    note("")
+    note(_json(value))
+
+
 def notes(text: str) -> None:
     """Print lines that are not data."""
     for each in text.splitlines():

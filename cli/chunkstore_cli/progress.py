@@ -46,6 +46,7 @@ class Words:
 PUSH: Final = Words("read", "sent", "stored")
 PULL: Final = Words("restored", "fetched", "in place")
 ARCHIVE: Final = Words("written", "fetched")
+OUTPUT: Final = Words("read", "sent")
 STATUS: Final = Words("read")
 VERIFY: Final = Words("checked", noun="pack")
 COLLECTION: Final = Words("read")

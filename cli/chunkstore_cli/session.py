@@ -76,6 +76,16 @@ class Session:
             )
         return path
 
+    @property
+    def engine(self) -> str | None:
+        """The engine of containers that the settings name; None where they name none.
+
+        Raises:
+            InvalidInputError: they name what is none.
+        """
+        found = self.environment.find("engine")
+        return str(found.value) if found else None
+
     @contextlib.contextmanager
     def open_store(self) -> Iterator[Store]:
         """Open the store that is meant.

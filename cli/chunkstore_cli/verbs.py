@@ -20,6 +20,7 @@ SECTIONS: Final = {
         "push": "Store a folder, a file or stdin as the next version.",
         "pull": "Restore a version, fetching only what is missing.",
         "status": "Compare a folder with a version before any transfer.",
+        "run": "Run a command on data, and store what it leaves.",
         "cat": "Print one file of a version, or a range of it.",
     },
     "Versions": {

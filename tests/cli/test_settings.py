@@ -23,6 +23,7 @@ VALUES: dict[str, tuple[Any, Any, Any, Any]] = {
     "deadline": ("1", "2", 3, 4.5),
     "index_budget": ("1", "2", 3, 4),
     "token_file": ("/one", "/two", "/three", "/four"),
+    "engine": ("one", "two", "three", "four"),
     "tokens": ("/one", "/two", "/three", "/four"),
 }
 """For each setting values of its first variable, its last, the folder's and the user's file."""

@@ -42,6 +42,7 @@ CLI_CODES = {
     "usage": {Status.USAGE},
     "error": {Status.FAILURE},
     "interrupted": {Status.INTERRUPTED, Status.TERMINATED},
+    "engine": {Status.FAILURE},
     "os_error": {Status.FAILURE},
     "bug": {Status.FAILURE},
 }
@@ -147,6 +148,8 @@ def keys_of(value: object) -> Iterator[str]:
         "push ./pets pets -m new --allow-same",
         "pull pets ./out",
         "status ./pets pets@1",
+        "run --in pets=out --out pets=again -- true",
+        "run --dry-run --in pets=out --out pets=again -- true",
         "cat pets:notes.txt",
         "ls",
         "ls -l",
@@ -175,14 +178,16 @@ def test_every_key_is_documented(stocked: Place, command: str) -> None:
     if verb == "link":
         stocked.variable("CHUNKSTORE_TOKENS", "./tokens.json")
         stocked.well("token", "create", "ann")
-    text = stocked.well(verb, *arguments, "--json").text
+    ended = stocked.well("--json", verb, *arguments)
+    text = ended.errors.splitlines()[-1] if verb == "run" else ended.text
     lines = verb in ("push", "pull", "status", "verify")
     found = [json.loads(part) for part in (text.splitlines() if lines else [text])]
     page = (REFERENCE / "cli" / f"{verb}.md").read_text()
     if lines:
         page += (REFERENCE / "cli" / "index.md").read_text()
-    if "[log](log.md#json)" in page:
-        page += (REFERENCE / "cli" / "log.md").read_text()
+    for other in ("log", "pull", "push"):
+        if f"[{other}]({other}.md#json)" in page:
+            page += (REFERENCE / "cli" / f"{other}.md").read_text()
     assert {*keys_of(found)} <= {*codes(page)}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,21 +14,17 @@ from chunkstore_cli import output
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import pull_summary
 from chunkstore_cli.exit_codes import Status
-from chunkstore_cli.options import dry_run, path_filters, profile, verb, yes
+from chunkstore_cli.options import dry_run, links_option, path_filters, profile, verb, yes
 from chunkstore_cli.profiling import Profiling
 from chunkstore_cli.progress import ARCHIVE, PULL, watching
-from chunkstore_cli.questions import confirm
+from chunkstore_cli.questions import confirm, is_related
+from chunkstore_cli.results import pull_lines
 from chunkstore_cli.session import Session
 
 if TYPE_CHECKING:
     from chunkstore.restore import LinkPolicy
-    from chunkstore.store import Store
-    from chunkstore.values import PullResult
 
 _FOR_FOLDERS = ("target", "delete", "links", "dry_run", "profile")
-_LOOKED_AT = 1000
-_DID = ("fetched", "reused", "wrote", "removed")
-_WOULD = ("would fetch", "reuse", "write", "remove")
 
 
 @verb(
@@ -45,13 +39,7 @@ _WOULD = ("would fetch", "reuse", "write", "remove")
 @click.argument("target", required=False, type=click.Path())
 @click.option("--delete", is_flag=True, help="Remove files that the version does not have.")
 @path_filters
-@click.option(
-    "--links",
-    type=click.Choice(["none", "inside", "all"]),
-    default="inside",
-    show_default=True,
-    help="Which symbolic links to make: none, those that stay inside the target, or all.",
-)
+@links_option
 @click.option(
     "--tar",
     metavar="FILE",
@@ -91,7 +79,7 @@ def pull(
     folder = target or f"./{(where.path or where.dataset).rpartition('/')[2]}"
     profiling = Profiling(session.common, wanted=profile)
     with profiling, session.open_store() as store:
-        if delete and not dry_run and not _is_related(store, where, folder):
+        if delete and not dry_run and not is_related(store, where, folder):
             confirm(
                 f"{folder} has nothing of {where}; remove all of its files that are not in it?",
                 yes=yes,
@@ -114,7 +102,7 @@ def pull(
     elif session.common.quiet:
         output.line(result.manifest_id.hex())
     else:
-        for text in _told(result, folder, dry_run=dry_run):
+        for text in pull_lines(result, f"in {folder}", dry_run=dry_run):
             output.line(text)
     return Status.SOME_FILES_FAILED if result.left_out else None
 
@@ -141,37 +129,7 @@ def _pull_archive(
     if session.common.json:
         output.json_line(pull_summary(result, None))
     elif not session.common.quiet:
-        for text in _told(result, path, dry_run=False):
+        for text in pull_lines(result, "on stdout" if path == "-" else f"in {path}"):
             (output.note if path == "-" else output.line)(text)
     elif path != "-":
         output.line(result.manifest_id.hex())
-
-
-def _is_related(store: Store, where: Address, folder: str) -> bool:
-    """Whether the folder is empty, or has any of the first files of the version."""
-    try:
-        if not os.listdir(folder):
-            return True
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    above = len(where.path) + 1 if where.path else 0
-    paths = (entry.path[above:] for entry in itertools.islice(store.entries(where), _LOOKED_AT))
-    return any(path and os.path.lexists(os.path.join(folder, path)) for path in paths)
-
-
-def _told(result: PullResult, folder: str, *, dry_run: bool) -> tuple[str, str]:
-    """Return the two lines that a pull ends with."""
-    stats = result.stats
-    verb = "would be" if dry_run else "is"
-    place = "on stdout" if folder == "-" else f"in {folder}"
-    fetch, reuse, write, remove = _WOULD if dry_run else _DID
-    deleted = f", {remove} {output.count_text(stats.deleted, 'file')}" if stats.deleted else ""
-    seconds = "" if dry_run else f" in {stats.seconds:.1f} s"
-    name = f"{result.dataset}@{result.version} {output.short_id(result.manifest_id)}"
-    return (
-        f"{name} {verb} {place}: "
-        f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}",
-        f"{fetch} {output.size_text(stats.fetched_bytes)}, "
-        f"{reuse} {output.size_text(stats.reused_bytes)}, "
-        f"{write} {output.size_text(stats.written_bytes)}{deleted}{seconds}",
-    )

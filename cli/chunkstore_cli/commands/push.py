@@ -19,6 +19,7 @@ from chunkstore_cli.kinds import pushed_kinds
 from chunkstore_cli.options import dry_run, path_filters, profile, verb
 from chunkstore_cli.profiling import Profiling
 from chunkstore_cli.progress import PUSH, watching
+from chunkstore_cli.results import push_lines
 from chunkstore_cli.session import Session
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ def _report(
         if result.manifest_id:
             output.line(result.manifest_id.hex())
     else:
-        _tell(result, dry_run=dry_run)
+        if not result.unchanged and dry_run:
+            pushed_kinds(result.stats.kinds)
+        for text in push_lines(result, dry_run=dry_run):
+            output.line(text)
 
 
 def _check(source: str, dataset: str) -> None:
@@ -222,27 +226,3 @@ def _foretell(result: PushResult) -> Status | None:
     )
     output.hint("mend them, exclude them, or push without them by --skip-unreadable")
     return Status.SOME_FILES_FAILED
-
-
-def _tell(result: PushResult, *, dry_run: bool) -> None:
-    stats = result.stats
-    content = f"{output.count_text(stats.files, 'file')}, {output.size_text(stats.size)}"
-    changed = output.count_text(stats.new_files, "changed file")
-    new = f"{changed}, {output.size_text(stats.new_bytes)}"
-    if stats.again_bytes:
-        new += f", and {output.size_text(stats.again_bytes)} again that lay scattered"
-    if result.unchanged:
-        output.line(f"{result.dataset}@{result.version} is unchanged: {content}")
-    elif dry_run or result.manifest_id is None:
-        pushed_kinds(stats.kinds)
-        output.line(
-            f"{result.dataset} would get a version: {content}; "
-            f"new: {new}; about {output.size_text(stats.stored_bytes)} would be stored"
-        )
-    else:
-        identifier = output.short_id(result.manifest_id)
-        output.line(f"{result.dataset}@{result.version} {identifier}: {content}")
-        output.line(
-            f"new: {new}; stored {output.size_text(stats.stored_bytes)}, "
-            f"sent {output.size_text(stats.sent_bytes)} in {stats.seconds:.1f} s"
-        )
