@@ -20,6 +20,7 @@ settings.load_profile("chunkstore")
 _numbers = itertools.count()
 
 NO_MINIO = "no MinIO server: 'make servers' builds it where Go is there"
+NO_PODMAN = "no containers: they need podman, runc and busybox-static, and root"
 
 
 @dataclass
@@ -90,12 +91,13 @@ def events() -> tuple[list[object], Callable[[object], None]]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the last lines what was not tested because there is no MinIO."""
-    skipped = [
-        report
-        for report in terminalreporter.stats.get("skipped", [])
-        if isinstance(report.longrepr, tuple) and NO_MINIO in report.longrepr[2]
-    ]
-    if skipped:
-        terminalreporter.section("MinIO was not tested")
-        terminalreporter.write_line(f"{len(skipped)} tests skipped: {NO_MINIO}")
+    """Say in the last lines what was not tested because something is not installed."""
+    for what, reason in (("MinIO", NO_MINIO), ("Containers", NO_PODMAN)):
+        skipped = [
+            report
+            for report in terminalreporter.stats.get("skipped", [])
+            if isinstance(report.longrepr, tuple) and reason in report.longrepr[2]
+        ]
+        if skipped:
+            terminalreporter.section(f"{what} not tested")
+            terminalreporter.write_line(f"{len(skipped)} tests skipped: {reason}")

@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chunkstore.address import LATEST, Address, parse_address
-from chunkstore.errors import InvalidInputError
+from chunkstore.errors import InvalidInputError, NotFoundError
+
+
+class NoOutputError(NotFoundError):
+    """The process has not left what it was to leave."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
-from chunkstore.errors import ConflictError, InvalidInputError, NotFoundError
+from chunkstore.errors import ConflictError, InvalidInputError
 from chunkstore_cli import output
 from chunkstore_cli.archives import Archive
-from chunkstore_cli.bindings import Input, Output
+from chunkstore_cli.bindings import Input, NoOutputError, Output
 from chunkstore_cli.engine import Engine, EngineError
 from chunkstore_cli.interrupts import parting_with, passing_on
 from chunkstore_cli.progress import ARCHIVE, Words
@@ -168,7 +168,7 @@ class Container:
         """Push an output out of the container.
 
         Raises:
-            NotFoundError: the process left none.
+            NoOutputError: the process left none.
             EngineError: it cannot be read.
             InvalidInputError: it holds what no version can hold, such as devices.
             IntegrityError, BackendError: as a push.
@@ -192,7 +192,7 @@ class Container:
                 except EngineError as error:
                     if stream.length:
                         raise
-                    raise NotFoundError(f"the command left none: {error}") from error
+                    raise NoOutputError(f"the command left none: {error}") from error
         raise AssertionError
 
     def leave(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from chunkstore.errors import FilesystemError, NotFoundError, RefusedError
-from chunkstore_cli.bindings import Input, Output
+from chunkstore_cli.bindings import Input, NoOutputError, Output
 from chunkstore_cli.descriptors import as_given
 from chunkstore_cli.interrupts import passing_on
 from chunkstore_cli.progress import PULL, Words
@@ -126,11 +126,14 @@ class Host:
     ) -> PushResult:
         """Push an output.
 
-        Raises: as a push.
+        Raises:
+            NoOutputError: the process left none.
+            And as a push.
         """
-        return store.push(
-            self.place(made.path), made.dataset, name=made.name, progress=progress, **options
-        )
+        path = self.place(made.path)
+        if not os.path.lexists(path):
+            raise NoOutputError(f"the command left no {path!r}")
+        return store.push(path, made.dataset, name=made.name, progress=progress, **options)
 
     def rescue(self, made: Output) -> str:
         """Return the command that pushes an output again."""

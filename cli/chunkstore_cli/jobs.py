@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from chunkstore.errors import ChunkstoreError, InvalidInputError, NotFoundError, RefusedError
+from chunkstore.errors import ChunkstoreError, InvalidInputError, RefusedError
 from chunkstore.format.path import path_problem
 from chunkstore.writer import PushOptions
 from chunkstore_cli import output
-from chunkstore_cli.bindings import Input, Output
+from chunkstore_cli.bindings import Input, NoOutputError, Output
 from chunkstore_cli.container import Container
 from chunkstore_cli.documents import pull_summary, push_summary
 from chunkstore_cli.exit_codes import Status
@@ -186,7 +186,7 @@ class Job:
         except (ChunkstoreError, OSError) as error:
             failure = failure_of(error)
             tell(dataclasses.replace(failure, label=f"error: output {made.path}: "))
-            if not isinstance(error, NotFoundError):
+            if not isinstance(error, NoOutputError):
                 self._rescue(site, [made])
             self._summary["outputs"].append(
                 {"path": made.path, "dataset": made.dataset, "error": failure.document}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from chunkstore_cli.boundary import run
 
 from chunkstore.testing import servers
+from tests.conftest import NO_PODMAN
 
 PROGRAM = Path(sys.executable).parent / "chunkstore"
 
@@ -131,6 +134,48 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     folder = tmp_path / "work"
     folder.mkdir()
     return Place(folder, monkeypatch)
+
+
+class Box:
+    """podman with an image of busybox, in a storage of its own."""
+
+    image = "chunkstore-tests"
+    create = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network none"
+
+    def __init__(self, folder: Path) -> None:
+        self.engine = (
+            f"podman --root {folder}/root --runroot {folder}/run --storage-driver vfs "
+            "--runtime runc --cgroup-manager cgroupfs --events-backend none"
+        )
+        self.options = (
+            *("--image", self.image, "--engine", self.engine),
+            *("--create-arg", self.create),
+        )
+        root = folder / "image"
+        (root / "bin").mkdir(parents=True)
+        busybox = shutil.which("busybox")
+        assert busybox is not None
+        shutil.copy(busybox, root / "bin/busybox")
+        for name in ("cat", "cp", "ln", "ls", "mkdir", "mv", "sha256sum", "sh", "sleep", "tee"):
+            (root / "bin" / name).symlink_to("busybox")
+        done = shell(f"tar -C {root} -c . | {self.engine} import - {self.image}")
+        assert done.returncode == 0, done
+
+    def containers(self) -> list[str]:
+        """Return the names of all containers that there are."""
+        done = shell(f"{self.engine} ps --all --format '{{{{.Names}}}}'")
+        assert done.returncode == 0, done
+        return done.stdout.split()
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """Real containers, where there can be any."""
+    if os.geteuid() or not all(map(shutil.which, ("podman", "runc", "busybox"))):
+        pytest.skip(NO_PODMAN)
+    box = Box(tmp_path_factory.mktemp("podman"))
+    yield box
+    shell(f"{box.engine} rm --all --force; {box.engine} rmi --all --force")
 
 
 @pytest.fixture(scope="session")

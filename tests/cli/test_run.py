@@ -149,7 +149,7 @@ def test_one_output_of_several_fails(stocked: Place) -> None:
     first, second, third = summary(ended)["outputs"]  # type: ignore[misc]  # a list
     assert first["error"]["code"] == "not_found"
     assert (second["files"], third["files"]) == (0, 4)
-    assert "error: output none: no file or folder 'none'" in ended.errors
+    assert "error: output none: the command left no 'none'\n" in ended.errors
     assert stocked.well("ls", "second", "-R").output == b""
     ended = stocked.start("run", *outputs, "--", "false")
     assert ended.status == 1
@@ -164,6 +164,7 @@ def test_a_store_that_is_gone_at_the_end(stocked: Place) -> None:
         ended = stocked.start("run", "--out", "out=kept", "sh", "-c", script)
         assert ended.status == status
         assert "error: output out: no store" in ended.errors
+        assert "hint: to push it: chunkstore push out kept\n" in ended.errors
         (stocked.folder / "gone").rename(stocked.folder / "store")
     unreadable = stocked.file("out/b")
     script = f"import os; os.unlink({str(unreadable)!r}); os.symlink(b'\\xff', 'out/b')"
