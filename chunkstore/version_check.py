@@ -27,8 +27,11 @@ from chunkstore.reader import Reader
 
 ABSENT: Final = -1
 
-SizesOf: TypeAlias = Callable[[bytes], npt.NDArray[np.int64]]
-"""Takes n joined ids and gives the raw bytes of each chunk, or ABSENT: (n,)."""
+SizesOf: TypeAlias = Callable[[bytes, bool], npt.NDArray[np.int64]]
+"""Takes n joined ids and gives the raw bytes of each chunk, or ABSENT: (n,).
+
+The flag is set where they are of files: then lists and pages are none.
+"""
 
 
 class ChunkWalk:
@@ -158,7 +161,7 @@ class _Check:
         """Raise where a chunk is not there, or not of the size that stands beside its id."""
         if not ids:
             return
-        found = self._sizes_of(ids)
+        found = self._sizes_of(ids, bool(sizes))
         lost = np.flatnonzero(found == ABSENT)
         if len(lost):
             lacking = ids[lost[0] * ID_SIZE : (lost[0] + 1) * ID_SIZE].hex()

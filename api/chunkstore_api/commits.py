@@ -105,8 +105,10 @@ class Commits:
             RequestError: 422, it is not what it says; 409, something of it is not there.
         """
 
-        def sizes_of(ids: bytes) -> npt.NDArray[np.int64]:
+        def sizes_of(ids: bytes, of_files: bool) -> npt.NDArray[np.int64]:
             sizes = self._views.sizes(state, ids)
+            if of_files:
+                sizes[~self._views.are_of_files(state, ids)] = ABSENT
             if not caller.wide:
                 named = (before.dataset, *caller.named)
                 sizes[~self._narrow.readable(named, ids)] = ABSENT

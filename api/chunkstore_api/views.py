@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkstore.chunk_index import ABSENT, ALL, ChunkIndex
 from chunkstore.format.gc import GcState
+from chunkstore.format.pack import HEADER_LENGTH, PackClass, check_header
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
+from chunkstore.layout import pack_key
 from chunkstore.reader import Reader
+from chunkstore.recent import Recent
 from chunkstore.upkeep import Opened
+
+_PACKS: Final = 1 << 20
+"""Of so many packs it is known whether they hold data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class Views:
         self._cache = store.caches.segments
         self._lock = threading.Lock()
         self._last: _Loaded | None = None
+        self._data: Recent[PackId, bool] = Recent(_PACKS)
 
     def index(self, state: GcState, *, other_than: ChunkIndex | None = None) -> ChunkIndex:
         """Return an index that was loaded after `state` was read and still is the state.
@@ -77,6 +85,27 @@ class Views:
                 left = np.frombuffer(ids, f"S{ID_SIZE}")[lacking].tobytes()
                 found[lacking] = _sizes(newer, left)
         return found
+
+    def are_of_files(self, state: GcState, ids: bytes) -> npt.NDArray[np.bool_]:
+        """Return for each of n joined ids whether it lies in a pack of data: (n,).
+
+        A pack has chunks of its class only, and an id is of one kind, so one copy says it.
+        """
+        index = self.index(state)
+        numbers = index.find(ids)
+        different, rows = np.unique(numbers, return_inverse=True)
+        found = [number != ABSENT and self._holds_data(index, number) for number in different]
+        here: npt.NDArray[np.bool_] = np.array(found, bool)[rows]
+        return here
+
+    def _holds_data(self, index: ChunkIndex, number: int) -> bool:
+        pack = index.pack(number).pack_id
+        known = self._data.get(pack)
+        if known is None:
+            header = self._objects.read_pack(pack, 0, HEADER_LENGTH)
+            known = check_header(header, pack_key(pack)) == PackClass.DATA
+            self._data.put(pack, known, 1)
+        return known
 
     def lists(self, state: GcState, packs: list[PackId]) -> npt.NDArray[np.bool_]:
         """Return for each of n packs whether a stored segment lists it, and it is there: (n,)."""

@@ -357,3 +357,12 @@ def test_versions_are_dropped_and_never_numbered_again(dataset: Dataset) -> None
     assert [record.number for record in dataset.now[0].versions] == [2]
     changed = tuple(record._replace(message="x") for record in dataset.now[0].versions)
     dataset.refuses(follow(dataset.now[0], versions=changed), 422, "invalid_object")
+
+
+def test_a_list_is_no_part_of_a_file(dataset: Dataset) -> None:
+    """A chunk of metadata under a file is not there, though its id and size are."""
+    identifier, _ = lists_of(dataset.served, 1, 3)
+    data = encode_list(make_blob(0, chunk_id(ChunkKind.DATA, CONTENT) * 3, [len(CONTENT)] * 3))
+    assert chunk_id(ChunkKind.LIST, data) == identifier
+    entry = file_entry("a", data, ids=identifier)
+    dataset.refuses_version(dataset.draft([entry]), 409, "missing_object")
