@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +12,27 @@ import httpx
 import pytest
 from chunkstore_api.tokens import Right, TokensFile
 
-from chunkstore import Store
-from chunkstore.errors import BackendError
+from chunkstore import HttpOptions, Store, layout
+from chunkstore.backends.base import Buffer, PutMode
+from chunkstore.errors import BackendError, NotFoundError
 from chunkstore.format.pack import decode_directory, decode_trailer
+from chunkstore.format.ref import decode_ref, empty_ref, encode_ref
 from chunkstore.ids import ID_SIZE, ChunkKind, chunk_id
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
 from tests.api.conftest import Served, serving
+from tests.api.forging import (
+    Draft,
+    chunk_key,
+    commit,
+    file_entry,
+    follow,
+    frame_of,
+    indexed,
+    pack_of,
+    put,
+    segment_of,
+    store_chunks,
+)
 from tests.api.remote import Remote, remote_store
 
 
@@ -127,3 +144,186 @@ def test_what_is_seen_of_a_shared_pack(scene: Scene) -> None:
 def split(ids: bytes) -> list[bytes]:
     """Return joined ids one by one."""
     return [ids[at : at + ID_SIZE] for at in range(0, len(ids), ID_SIZE)]
+
+
+def opened(scene: Scene, token: str, folder: Path) -> Store:
+    """Open the store as the library does, with a token."""
+    options = HttpOptions(token=scene.tokens[token])
+    return Store.open(scene.server.address, http=options, cache_folder=folder / f"cache-{token}")
+
+
+def test_the_library_pulls_from_shared_packs(scene: Scene, tmp_path: Path) -> None:
+    """Chunks among others' in one frame come one by one; what was pulled is whole."""
+    with opened(scene, "pets", tmp_path) as store:
+        store.pull("pets", tmp_path / "copy")
+        assert store.datasets() == ["pets"]
+        with pytest.raises(NotFoundError):
+            store.pull("cats", tmp_path / "cats")
+    assert (tmp_path / "copy" / "pet.bin").read_bytes() == random_bytes(3_000_000, 1)
+
+
+def test_a_narrow_push_sends_what_its_datasets_lack(scene: Scene, tmp_path: Path) -> None:
+    """Deduplicated against the versions it may read, and against nothing else."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "secret.bin").write_bytes(random_bytes(3_000_000, 2))
+    with opened(scene, "team", tmp_path) as store:
+        first = store.push(tree, "team/a")
+        assert first.stats.new_bytes == 3_000_000  # though the store has it, in `cats`
+        (tree / "more.bin").write_bytes(random_bytes(100_000, 7))
+        second = store.push(tree, "team/a")
+        assert second.stats.new_bytes < 200_000
+    with opened(scene, "all", tmp_path) as store:
+        store.pull("team/a", tmp_path / "copy")
+    assert tree_state(tmp_path / "copy") == tree_state(tree)
+
+
+def test_a_narrow_push_goes_on(scene: Scene, tmp_path: Path) -> None:
+    """What a push sent that did not end is found by the next one."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a.bin").write_bytes(random_bytes(2_000_000, 8))
+    with opened(scene, "team", tmp_path) as store:
+        whole = store.objects.backend.put
+
+        def put(key: str, data: Sequence[Buffer], mode: PutMode) -> str:
+            if key.startswith("manifests/"):
+                raise BackendError("killed", operation="put")
+            return whole(key, data, mode)
+
+        store.objects.backend.put = put  # type: ignore[method-assign]  # a push that ends there
+        with pytest.raises(BackendError):
+            store.push(tree, "team/a")
+    assert list(scene.backend.list("uploads/team~a/"))
+    with opened(scene, "team", tmp_path / "elsewhere") as store:
+        assert store.push(tree, "team/a").stats.new_bytes == 0
+    assert not list(scene.backend.list("uploads/"))
+
+
+def test_what_is_not_readable_is_as_what_is_not_there(scene: Scene) -> None:
+    """Whatever is asked of another's objects, the answer is that of absent ones."""
+    none = bytes(32).hex()
+    lone = Store(scene.backend, scene.server.store.config, None)
+    lone.push(io.BytesIO(random_bytes(50_000, 9)), "dogs", name="f")
+    dogs = ids_of(lone, "dogs")
+    packs = [i.key for i in scene.backend.list("packs/") if holds(scene.backend, i.key, dogs)]
+    kinds = {
+        "packs/": (packs[0], f"packs/00/{none}"),
+        "index/": (next(iter(scene.backend.list("index/"))).key, f"index/{none}"),
+        "manifests/": (named_by(lone, "dogs"), f"manifests/{none}"),
+        "refs/": ("refs/dogs", "refs/owls"),
+        "chunks/": (f"chunks/data/{min(dogs).hex()}", f"chunks/data/{none}"),
+    }
+    with scene.client("pets", "pets") as client:
+        for there, absent in kinds.values():
+            for headers in ({}, {"Range": "bytes=0-99"}):
+                one = client.get(f"/v1/objects/{there}", headers=headers)
+                two = client.get(f"/v1/objects/{absent}", headers=headers)
+                assert one.status_code == two.status_code == 404
+                assert one.text == two.text.replace(absent, there)
+                assert one.headers.keys() == two.headers.keys()
+            assert client.head(f"/v1/objects/{there}").status_code == 404
+        listed = Remote(client)
+        assert [info.key for info in listed.list("")] == [
+            "config",
+            named_by(lone, "pets"),
+            "refs/pets",
+        ]
+        answer = client.get("/v1/objects", params={"prefix": "packs/"})
+        scene.server.problem(answer, 403, "forbidden")
+
+
+def holds(backend: Remote, key: str, ids: set[bytes]) -> bool:
+    """Whether a pack has one of these chunks."""
+    return bool(set(split(indexed(backend.get(key).data).directory.ids.tobytes())) & ids)
+
+
+def named_by(store: Store, dataset: str) -> str:
+    """Return the key of the manifest of a dataset's newest version."""
+    return f"manifests/{store.version(dataset).manifest_id.hex()}"
+
+
+def test_a_version_of_anothers_chunks_is_refused(scene: Scene) -> None:
+    """Who knows the id and size of a chunk and may not read it cannot refer to it."""
+    secret = random_bytes(60_000, 2)
+    store_chunks(scene.client("all"), secret)
+    with scene.client("team", "team~a") as client:
+        first = empty_ref("team/a")
+        version = put(client, "refs/team~a", encode_ref(first)).headers["etag"]
+        answers = []
+        for content in (secret, b"what nobody has"):
+            draft = Draft([[file_entry("f", content)]], dataset="team/a")
+            answers.append(commit(client, draft, first, version))
+        for answer in answers:
+            scene.server.problem(answer, 409, "missing_object")
+        ids = [chunk_id(ChunkKind.DATA, c).hex() for c in (secret, b"what nobody has")]
+        assert answers[0].text.replace(ids[0], ids[1]) == answers[1].text
+        asked = {"dataset": "team/a", "ids": ids}
+        assert client.post("/v1/chunks:missing", json=asked).json() == {"missing": ids}
+        store_chunks(client, secret)  # sent, it may be referred to
+        assert client.post("/v1/chunks:missing", json=asked).json() == {"missing": ids[1:]}
+        draft = Draft([[file_entry("f", secret)]], dataset="team/a")
+        assert commit(client, draft, first, version).status_code == 200
+    with scene.client("all") as client:
+        assert client.post("/v1/chunks:missing", json=asked).json() == {"missing": ids[1:]}
+
+
+def test_a_segment_of_anothers_packs_is_refused(scene: Scene) -> None:
+    """Who knows all ids of another's pack does not get at its chunks by listing it."""
+    secret = random_bytes(60_000, 3)
+    pack = store_chunks(scene.client("all"), secret)
+    key, data = segment_of(pack)
+    with scene.client("team", "team~a") as client:
+        other, mine = pack_of((frame_of([b"mine"]), b"mine"))
+        assert put(client, other, mine).status_code == 201
+        for segment in ((key, data), segment_of(indexed(mine), pack)):
+            scene.server.problem(put(client, *segment), 422, "invalid_object")
+        assert client.get(f"/v1/objects/{chunk_key('data', pack.directory.ids[0])}").is_error
+        assert not list(scene.backend.list("uploads/"))
+        segment = segment_of(indexed(mine))
+        assert put(client, *segment).status_code == 201
+        assert put(client, *segment).status_code == 200  # its answer was lost
+    with scene.client("team") as client:
+        scene.server.problem(put(client, *segment), 400, "invalid_input")
+
+
+def test_rights_of_commits(scene: Scene) -> None:
+    """Dropping and changing versions takes admin, deleting objects admin of all datasets."""
+    with scene.client("writer") as client:
+        answer = client.get("/v1/objects/refs/pets")
+        ref, version = decode_ref(answer.content, "ref"), answer.headers["etag"]
+        renamed = tuple(record._replace(number=2) for record in ref.versions)
+        for lie in (
+            follow(ref, versions=()),
+            follow(ref, versions=renamed, next_number=3),
+        ):
+            refusal = put(client, "refs/pets", encode_ref(lie), version)
+            scene.server.problem(refusal, 403, "forbidden")
+        tagged = follow(ref, tags=(("prod", 1),))
+        assert put(client, "refs/pets", encode_ref(tagged), version).status_code == 200
+        answer = client.post("/v1/objects:delete", json={"keys": ["refs/pets"]})
+        scene.server.problem(answer, 403, "forbidden")
+    with scene.client("pets", "pets") as client:
+        for key in ("refs/pets", f"manifests/{bytes(32).hex()}"):
+            scene.server.problem(put(client, key, b"x"), 403, "forbidden")
+    with scene.client("team", "team~a") as client:
+        scene.server.problem(put(client, "refs/pets", encode_ref(tagged)), 404, "not_found")
+        draft = Draft([[file_entry("f", b"x")]], dataset="pets")
+        manifest = layout.manifest_key(draft.recorded(1).manifest_id)
+        scene.server.problem(put(client, manifest, draft.manifest()), 404, "not_found")
+    for headers in ({"Chunkstore-Dataset": "A"}, {"Chunkstore-Dataset": ",".join("abcdefghi")}):
+        with scene.client("pets") as client:
+            answer = client.get("/v1/objects/config", headers=headers)
+            scene.server.problem(answer, 400, "invalid_input")
+
+
+def test_what_was_dropped_is_readable_no_longer(scene: Scene) -> None:
+    """After a few seconds the chunks of a version that is gone are not there."""
+    pets = min(ids_of(scene.server.store, "pets"))
+    with scene.client("pets", "pets") as client:
+        url = f"/v1/objects/chunks/data/{pets.hex()}"
+        assert client.get(url).status_code == 200
+        scene.server.store.remove("pets", [1])
+        deadline = time.monotonic() + 60
+        while client.get(url).status_code == 200:
+            assert time.monotonic() < deadline
