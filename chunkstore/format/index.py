@@ -10,6 +10,7 @@ read of the stored object.
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ from chunkstore.format.pack import Codec, IdArray, PackDirectory, U32Array
 from chunkstore.ids import ID_SIZE, PackId
 
 MAGIC: Final = b"CSIX"
-VERSION: Final = 1
+VERSION: Final = 2
+NONCE_LENGTH: Final = 16
+"""Version 1 has no nonce and is read still; all else is the same."""
+
 HEADER_LENGTH: Final = 32
 ENTRIES_A_SLOT: Final = 256
 
@@ -51,6 +55,7 @@ class SegmentHeader:
     packs: int
     frames: int
     entries: int
+    version: int = VERSION
 
     @property
     def packs_at(self) -> int:
@@ -74,8 +79,8 @@ class SegmentHeader:
 
     @property
     def length(self) -> int:
-        """Bytes of the whole segment."""
-        return self.rows_at + _ROW_WIDTH * self.entries
+        """Bytes of the whole segment; the last are its nonce."""
+        return self.rows_at + _ROW_WIDTH * self.entries + (NONCE_LENGTH if self.version > 1 else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +144,11 @@ class IndexedPack:
     directory: PackDirectory
 
 
-def encode_segment(packs: Sequence[IndexedPack]) -> bytes:
+def encode_segment(packs: Sequence[IndexedPack], *, nonce: bytes | None = None) -> bytes:
     """Return the segment that lists every chunk of these packs.
 
-    A pack is listed whole or not at all: half a pack's index is how chunks get lost.
+    A pack is listed whole or not at all: half a pack's index is how chunks get lost. The nonce is
+    drawn where none is given: no two segments have the same name, whatever they list.
     """
     frames_before = np.cumsum([0] + [len(p.directory.frame_lengths) for p in packs])
     directories = [pack.directory for pack in packs]
@@ -150,6 +156,7 @@ def encode_segment(packs: Sequence[IndexedPack]) -> bytes:
         d.chunk_frames + np.uint32(b) for d, b in zip(directories, frames_before, strict=False)
     ]
     return _encode(
+        nonce,
         pack_ids=np.array([pack.pack_id for pack in packs], dtype=f"S{ID_SIZE}"),
         pack_lengths=np.array([pack.length for pack in packs], dtype="<u4"),
         pack_directories=np.array([pack.directory_offset for pack in packs], dtype="<u4"),
@@ -197,7 +204,9 @@ def merge_segments(segments: Sequence[IndexSegment], *, without: frozenset[PackI
         }
         part["frames"] = frame_numbers[segment.frames[keep_entry]]
         parts.append(part)
-    return _encode(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return _encode(
+        None, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    )
 
 
 def _join(columns: Sequence[np.ndarray]) -> U32Array:
@@ -205,13 +214,19 @@ def _join(columns: Sequence[np.ndarray]) -> U32Array:
 
 
 def _encode(
-    *, ids: IdArray, frames: U32Array, offsets: U32Array, sizes: U32Array, **tables: np.ndarray
+    nonce: bytes | None,
+    *,
+    ids: IdArray,
+    frames: U32Array,
+    offsets: U32Array,
+    sizes: U32Array,
+    **tables: np.ndarray,
 ) -> bytes:
     order = np.argsort(ids, kind="stable")
     bits = fanout_bits(len(ids))
     columns = [_fanout(ids, bits), *(tables[name] for name in _TABLES)]
     entries = (ids, frames, offsets, sizes)
-    length = HEADER_LENGTH + sum(column.nbytes for column in (*columns, *entries))
+    length = HEADER_LENGTH + sum(column.nbytes for column in (*columns, *entries)) + NONCE_LENGTH
     packs, frame_count = len(tables["pack_ids"]), len(tables["frame_offsets"])
     data = bytearray(length)
     _HEADER.pack_into(data, 0, MAGIC, VERSION, bits, packs, frame_count, len(ids), length)
@@ -222,6 +237,7 @@ def _encode(
     for column in entries:  # sorted into their place, without a copy between
         np.take(column, order, out=np.frombuffer(data, column.dtype, len(column), at), mode="clip")
         at += column.nbytes
+    data[at:] = secrets.token_bytes(NONCE_LENGTH) if nonce is None else nonce
     return bytes(data)
 
 
@@ -254,10 +270,11 @@ def decode_header(data: bytes, length: int, where: str) -> SegmentHeader:
     if len(data) < HEADER_LENGTH or data[:4] != MAGIC:
         corrupt("this is no index segment", where)
     _, version, bits, packs, frames, entries, stated = _HEADER.unpack(data[:HEADER_LENGTH])
-    check_version("index segment", version, VERSION, where)
+    if version != 1:
+        check_version("index segment", version, VERSION, where)
     if entries > limits.MAX_SEGMENT_ENTRIES or bits != fanout_bits(entries) or data[6:8] != b"\0\0":
-        corrupt("counts, fan-out or reserved bytes are not those of version 1", where)
-    header = SegmentHeader(bits, packs, frames, entries)
+        corrupt("counts, fan-out or reserved bytes are not those of an index segment", where)
+    header = SegmentHeader(bits, packs, frames, entries, version)
     if not header.length == stated == length:
         corrupt(
             f"{length} bytes, but the header says {stated} and its counts {header.length}", where

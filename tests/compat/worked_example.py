@@ -56,7 +56,8 @@ PACK_ID: Final = PackId(content_hash([PACK]))
 HINT: Final = PackHint(PACK_ID, len(PACK), len(_BODY))
 
 SEGMENT: Final = encode_segment(
-    [IndexedPack(PACK_ID, len(PACK), len(_BODY), decode_directory(_TAIL, len(_BODY), "example"))]
+    [IndexedPack(PACK_ID, len(PACK), len(_BODY), decode_directory(_TAIL, len(_BODY), "example"))],
+    nonce=run(0x50),
 )
 
 ENTRIES: Final = [
@@ -223,7 +224,7 @@ SEGMENT_PARTS: Final = [
     (4, "packs: 1"),
     (4, "frames: 2"),
     (8, "entries: 2"),
-    (8, "length: 204"),
+    (8, "length: 220"),
     (8, "fan-out: 0 entries before slot 0, 2 in all"),
     (32, "id of pack 0"),
     (4, "its stored bytes: 213"),
@@ -238,6 +239,7 @@ SEGMENT_PARTS: Final = [
     (8, "frame of each entry"),
     (8, "offset of each entry in its raw frame: 0, 0"),
     (8, "raw bytes of each entry"),
+    (16, "nonce"),
 ]
 CONFIG_MEANINGS: Final = [
     "config", "store id", "created", "hash", "key of the ids", "chunker", "name", "least",

@@ -47,8 +47,8 @@ def stored(segments: list[list[IndexedPack]], gone: set[PackId]) -> MemoryBacken
     clock = itertools.count()
     backend = MemoryBackend(clock=lambda: float(next(clock)))
     objects = Objects(backend)
-    for packs in segments:
-        objects.put_segment(encode_segment(packs))
+    for number, packs in enumerate(segments):
+        objects.put_segment(encode_segment(packs, nonce=bytes([number]) * 16))
         for pack in packs:
             if pack.pack_id not in gone:
                 backend.put(layout.pack_key(pack.pack_id), [bytes(pack.length)], Overwrite())
