@@ -37,13 +37,20 @@ if TYPE_CHECKING:
         UnsupportedFormatError,
     )
     from chunkstore.events import Event, Item, LostPath, Notice, Progress, Step
+    from chunkstore.findings import (
+        CopiedVersion,
+        CopyResult,
+        Damage,
+        Mended,
+        RepairResult,
+        VerifyResult,
+    )
     from chunkstore.format.config import ChunkerSpec
     from chunkstore.format.manifest import Entry, EntryKind
     from chunkstore.profile import GroupTime, Profile, ProfileReport, StageTime
     from chunkstore.store import Store
     from chunkstore.values import (
         Change,
-        Damage,
         Dataset,
         DatasetStat,
         DoctorCheck,
@@ -57,7 +64,6 @@ if TYPE_CHECKING:
         PushStats,
         StatusResult,
         StoreStat,
-        VerifyResult,
         Version,
         VersionStat,
     )
@@ -89,13 +95,20 @@ _HOMES = {
         "UnsupportedFormatError",
     ),
     "events": ("Event", "Item", "LostPath", "Notice", "Progress", "Step"),
+    "findings": (
+        "CopiedVersion",
+        "CopyResult",
+        "Damage",
+        "Mended",
+        "RepairResult",
+        "VerifyResult",
+    ),
     "format.config": ("ChunkerSpec",),
     "format.manifest": ("Entry", "EntryKind"),
     "profile": ("GroupTime", "Profile", "ProfileReport", "StageTime"),
     "store": ("Store",),
     "values": (
         "Change",
-        "Damage",
         "Dataset",
         "DatasetStat",
         "DoctorCheck",
@@ -109,7 +122,6 @@ _HOMES = {
         "PushStats",
         "StatusResult",
         "StoreStat",
-        "VerifyResult",
         "Version",
         "VersionStat",
     ),

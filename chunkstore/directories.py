@@ -32,6 +32,7 @@ class Directories:
         self._objects = objects
         self._on_fetched = on_fetched
         self._kept: Recent[PackId, tuple[PackDirectory, np.ndarray]] = Recent(_BOUND)
+        self._useless: set[PackId] = set()  # gone or damaged: not asked for again and again
 
     def locate(self, wanted: Wanted, *, ahead: int = 1) -> tuple[list[PackHint], Places]:
         """Return where the chunks lie, as far as the directories of the hinted packs say.
@@ -74,6 +75,7 @@ class Directories:
     def _fetch(self, hints: Sequence[PackHint]) -> None:
         """Fetch those directories that are not known yet side by side."""
         new = [hint for hint in hints if self._kept.get(hint.pack_id) is None]
+        new = [hint for hint in new if hint.pack_id not in self._useless]
         if len(new) > 1:
             with ThreadPoolExecutor(len(new), "chunkstore-directories") as pool:
                 list(pool.map(self._open, new))
@@ -82,9 +84,12 @@ class Directories:
         """Return a pack's directory and the order of its ids; None where it is of no use."""
         found = self._kept.get(hint.pack_id)
         if found is None:
+            if hint.pack_id in self._useless:
+                return None
             try:
                 directory = self._objects.read_directory(hint)
             except IntegrityError:
+                self._useless.add(hint.pack_id)
                 return None  # a hint promises nothing; the index is asked next
             self._on_fetched(hint.length - hint.directory_offset)
             found = (directory, np.argsort(directory.ids, kind="stable"))

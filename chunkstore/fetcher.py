@@ -221,7 +221,8 @@ class Fetcher:
         batch, self._batch = self._batch, _Batch()
         self._running.append(batch)  # first of all, so that its folders are let go of
         if batch.rows:
-            hints = sorted(batch.hints, key=self._numbers.__getitem__)
+            others = len(self._numbers)  # where hints lead nowhere the index names other packs
+            hints = sorted(batch.hints, key=lambda hint: self._numbers.get(hint, others))
             wanted = Wanted(ChunkKind.DATA, b"".join(batch.rows), hints)
             few = 1 + len(batch.rows) // 64  # these may well lie in one pack
             spans = self._plan(wanted, ahead=min(_AHEAD, few))

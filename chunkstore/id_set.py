@@ -48,6 +48,15 @@ class IdSet:
             if self._waiting_count >= self._run:
                 self._spill()
 
+    def update(self, other: IdSet) -> None:
+        """Add all that another set has."""
+        for run in (*other._waiting, other._fresh, *other._runs):
+            self._waiting.append(run)
+            self._waiting_count += len(run)
+            self.added += len(run)
+        if self._waiting_count >= self._run:
+            self._spill()
+
     def contains(self, ids: bytes) -> npt.NDArray[np.bool_]:
         """Return for each of n joined ids whether it was added, (n,)."""
         if self._waiting:

@@ -26,6 +26,9 @@ from chunkstore.objects import Objects
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
+UNKNOWN: Final = 255
+"""In place of the kind of a chunk, which a segment does not know."""
+
 _PIECE: Final = 8 * MIB
 
 
@@ -84,6 +87,35 @@ class MappedSegment:
                 keep = chosen[self.segment.frame_packs[self.segment.frames[rows]]]
                 yield self.segment.ids[rows][keep].tobytes()
             self._let_go()
+
+    def directory(self, row: int) -> PackDirectory:
+        """Return the directory of its pack `row` as it knows it: all kinds are `UNKNOWN`."""
+        segment, first = self.segment, int(self._frames_before[row])
+        frames = slice(first, first + int(segment.pack_frames[row]))
+        found: list[IntArray] = []
+        ids: list[bytes] = []
+        for rows in self._row_slices():
+            mine = segment.frame_packs[segment.frames[rows]] == row
+            columns = (segment.frames[rows], segment.offsets[rows], segment.sizes[rows])
+            found.append(_stacked(*(column[mine] for column in columns)))
+            ids.append(segment.ids[rows][mine].tobytes())
+        numbers, offsets, sizes = np.concatenate([np.zeros((3, 0), np.int64), *found], axis=1)
+        order = np.lexsort((offsets, numbers))
+        self._let_go()
+        return PackDirectory(
+            frame_offsets=segment.frame_offsets[frames].copy(),
+            frame_lengths=segment.frame_lengths[frames].copy(),
+            frame_sizes=segment.frame_sizes[frames].copy(),
+            frame_chunks=np.bincount(
+                numbers - first, minlength=len(segment.frame_sizes[frames])
+            ).astype(np.uint32),
+            frame_codecs=segment.frame_codecs[frames].astype(np.uint8),
+            ids=np.frombuffer(b"".join(ids), f"S{ID_SIZE}")[order],
+            sizes=sizes[order].astype(np.uint32),
+            kinds=np.full(len(sizes), UNKNOWN, np.uint8),
+            chunk_frames=(numbers[order] - first).astype(np.uint32),
+            chunk_offsets=offsets[order].astype(np.uint32),
+        )
 
     def differs(self, row: int, length: int, offset: int, directory: PackDirectory) -> str:
         """Return what it says of its pack `row` other than the pack, "" where all is the same.

@@ -17,6 +17,7 @@ from chunkstore.backends.base import (
     Buffer,
     CreateOnly,
     Fetched,
+    Overwrite,
     ReplaceIf,
 )
 from chunkstore.errors import (
@@ -115,6 +116,10 @@ class Objects:
         """Store a pack durably; calling it twice is fine."""
         self._put_immutable(layout.pack_key(pack), data)
 
+    def replace_pack(self, pack: PackId, data: Sequence[Buffer]) -> None:
+        """Store the bytes of a pack whatever stands in its place: damage, or the same bytes."""
+        self.backend.put(layout.pack_key(pack), data, Overwrite())
+
     def read_directory(self, hint: PackHint) -> PackDirectory:
         """Return the directory of a pack, read with one exact range.
 
@@ -167,10 +172,17 @@ class Objects:
 
     # index segments
 
-    def put_segment(self, data: bytes) -> SegmentId:
-        """Store an index segment and return its id."""
+    def put_segment(self, data: bytes, *, replace: bool = False) -> SegmentId:
+        """Store an index segment and return its id.
+
+        With `replace` a damaged object of that name makes way.
+        """
         segment = SegmentId(content_hash([data]))
-        self._put_immutable(layout.segment_key(segment), [data])
+        key = layout.segment_key(segment)
+        if replace:
+            self.backend.put(key, [data], Overwrite())
+        else:
+            self._put_immutable(key, [data])
         return segment
 
     def get_segment(self, segment: SegmentId) -> bytes | None:
@@ -227,6 +239,24 @@ class Objects:
         identifier = ManifestId(content_hash([data]))
         self._put_immutable(layout.manifest_key(identifier), [data])
         return identifier, len(data)
+
+    def copy_manifest(self, manifest: ManifestId, source: Objects, *, replace: bool = False) -> int:
+        """Store a manifest of another store as it is, its id verified; return its stored bytes.
+
+        With `replace` a damaged object of that name makes way.
+
+        Raises:
+            MissingObjectError, CorruptObjectError: the source's is gone or damaged.
+        """
+        key = layout.manifest_key(manifest)
+        data = source._promised(key).data
+        _check_id(data, manifest, key)
+        decode_manifest(data, key)
+        if replace:
+            self.backend.put(key, [data], Overwrite())
+        else:
+            self._put_immutable(key, [data])
+        return len(data)
 
     def get_manifest(self, manifest: ManifestId) -> Manifest:
         """Return a manifest that a ref names, its id verified.

@@ -29,7 +29,7 @@ from chunkstore.format.pack import (
     decode_directory,
     decode_trailer,
 )
-from chunkstore.ids import ID_SIZE, ChunkKind, PackId, chunk_id
+from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, PackId, chunk_id
 
 ReadRange: TypeAlias = Callable[[int, int], bytes]
 """Returns the pack's bytes from an offset to another, exactly those."""
@@ -133,6 +133,30 @@ def check_pack(
     if not problems and not stopped and hasher.digest() != pack:
         problems.append("its bytes do not have that id, though every chunk in it is right")
     return PackCheck(directory, offset, bad, tuple(problems))
+
+
+def chunks_of(
+    read: ReadRange, directory: PackDirectory, wanted: npt.NDArray[np.bool_], where: str
+) -> Iterator[tuple[ChunkKind, ChunkId, memoryview]]:
+    """Yield what can still be read of the wanted chunks of a damaged pack, wanted (N,).
+
+    Each has its id. Where the directory does not know a chunk's kind, that is found out.
+    """
+    for frame in np.unique(directory.chunk_frames[wanted]).tolist():
+        start, length = int(directory.frame_offsets[frame]), int(directory.frame_lengths[frame])
+        codec, size = int(directory.frame_codecs[frame]), int(directory.frame_sizes[frame])
+        try:
+            raw = memoryview(decompress_frame(codec, read(start, start + length), size, where))
+        except IntegrityError:
+            continue
+        for row in np.flatnonzero(wanted & (directory.chunk_frames == frame)).tolist():
+            at = int(directory.chunk_offsets[row])
+            data = raw[at : at + int(directory.sizes[row])]
+            stated = int(directory.kinds[row])
+            identifier = directory.ids[row : row + 1].tobytes()
+            for kind in [ChunkKind(stated)] if stated in list(ChunkKind) else list(ChunkKind):
+                if chunk_id(kind, data) == identifier:
+                    yield kind, ChunkId(identifier), data
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,13 +105,13 @@ class Refs:
             if stored is None:
                 if not create:
                     self.require(dataset)
-                stored = self._create_empty(dataset)
+                stored = self.create_empty(dataset)
                 if stored is None:
                     continue
             if not tried.isdisjoint(stored.ref.nonces):
                 return stored.ref  # an earlier attempt had won, only its answer was lost
             generation = guard()  # after the ref was read; what it finds may change the edit
-            ref = _stamped(edit(stored.ref), stored.ref, generation)
+            ref = stamped(edit(stored.ref), stored.ref, generation)
             tried.add(ref.nonce)
             if self._replace(ref, stored.version):
                 return ref
@@ -123,8 +123,12 @@ class Refs:
             hint="run the same command again",
         )
 
-    def _create_empty(self, dataset: str) -> StoredRef | None:
-        """Create an empty ref; None where somebody else did, perhaps this very request."""
+    def create_empty(self, dataset: str) -> StoredRef | None:
+        """Create an empty ref; None where somebody else did, perhaps this very request.
+
+        A manifest is stored only when its dataset has a ref: so one whose dataset has none tells
+        that the ref was lost.
+        """
         ref = empty_ref(dataset)
         try:
             return StoredRef(ref, self._objects.put_ref(ref, None))
@@ -153,7 +157,8 @@ class Refs:
         return True
 
 
-def _stamped(ref: Ref, before: Ref, generation: int) -> Ref:
+def stamped(ref: Ref, before: Ref, generation: int) -> Ref:
+    """Return `ref` as the write that follows `before`, with a nonce of its own."""
     nonce = secrets.token_bytes(16)
     return dataclasses.replace(
         ref,

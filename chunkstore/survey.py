@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Literal, TypeAlias
 
@@ -27,6 +27,7 @@ from chunkstore.errors import (
     PermissionDeniedError,
     UnsupportedFormatError,
 )
+from chunkstore.format.pack import PackDirectory
 from chunkstore.id_set import IdSet
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.mapped_segment import MappedSegment
@@ -63,16 +64,20 @@ class Survey:
         report: Report,
         *,
         workers: int,
+        known: Mapping[PackId, PackCheck] | None = None,
         on_bytes: Callable[[int], None] = lambda _: None,
         on_pack: Callable[[PackId], None] = lambda _: None,
     ) -> None:
-        """`on_bytes` is told bytes of packs as they are checked, by any thread.
+        """Packs that are `known` are taken for what they were when they were read whole.
+
+        `on_bytes` is told bytes of packs as they are checked, by any thread.
 
         `on_pack` is told each pack that was dealt with, by the caller's.
         """
         self._objects = objects
         self._report = report
         self._workers = workers
+        self._known = known or {}
         self._on_bytes = on_bytes
         self._on_pack = on_pack
         self._parts: dict[SegmentId, MappedSegment] = {}
@@ -169,6 +174,26 @@ class Survey:
             for part, row in self._where.get(pack, ())
         )
 
+    def unlisted(self) -> list[PackId]:
+        """Return the packs without damage that no right segment lists."""
+        return [
+            pack
+            for pack, length in sorted(self.packs.items())
+            if pack not in self.failed
+            and pack not in self.condemned
+            and not any(
+                part.identifier not in self.bad_segments
+                and int(part.segment.pack_lengths[row]) == length
+                for part, row in self._where.get(pack, ())
+            )
+        ]
+
+    def directory_of(self, pack: PackId) -> PackDirectory | None:
+        """Return what a segment says of a pack, for one whose own directory is damaged."""
+        for part, row in self._where.get(pack, ()):
+            return part.directory(row)
+        return None
+
     def packs_of(self, ids: bytes) -> list[set[PackId]]:
         """Return for each of n joined ids the packs that a segment names for it, there or not."""
         found: list[set[PackId]] = [set() for _ in range(len(ids) // ID_SIZE)]
@@ -194,7 +219,10 @@ class Survey:
             if pack in self._settled or pack not in self.packs:
                 continue
             self._settled.add(pack)
-            if pack in self.condemned:
+            if pack in self._known:
+                self._take(pack, self._known[pack])
+                self._on_pack(pack)
+            elif pack in self.condemned:
                 looked_at.append((pack, "directories"))
             elif level == "listing" and self.listed(pack):
                 believed.append(pack)
@@ -262,6 +290,13 @@ class Survey:
             check = PackCheck(None, 0, np.zeros(0, bool), (error.message,))
         if check.problems and self._objects.pack_length(pack) is None:
             return None
+        return check
+
+    def look_closer(self, pack: PackId) -> PackCheck:
+        """Read every byte of a pack that is there; what is found is kept, and not reported."""
+        check = self._check(pack, "data") or PackCheck(None, 0, np.zeros(0, bool), ("it is gone",))
+        if check.problems:
+            self.failed[pack] = check
         return check
 
     def _take(self, pack: PackId, check: PackCheck) -> None:

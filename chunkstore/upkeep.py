@@ -6,14 +6,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Self
 
-from chunkstore import inspection, layout, values
+from chunkstore import findings, inspection, layout, values
 from chunkstore.address import Address, parse_address
 from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.chunk_index import DEFAULT_BUDGET, ChunkIndex
+from chunkstore.chunker import Chunker
+from chunkstore.copy import Chosen, Copying, Place, choose
 from chunkstore.errors import InvalidInputError
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.format.config import SINGLE_WRITER, Config
@@ -22,7 +25,9 @@ from chunkstore.gc import DAY, HOUR, Collector, Confirm, GcOptions, accept
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
+from chunkstore.refetch import Folder, OtherStore, Supply, unread
 from chunkstore.refs import Refs, resolve
+from chunkstore.repair import Consent, Repair, Sources
 from chunkstore.savings import Savings
 from chunkstore.survey import Level
 from chunkstore.verify import MOST_PARTS, Verification, VerifyOptions
@@ -138,7 +143,7 @@ class Upkeep(Opened):
         level: Level = "directories",
         part: tuple[int, int] = (1, 1),
         progress: ProgressCallback = ignore,
-    ) -> values.VerifyResult:
+    ) -> findings.VerifyResult:
         """Hold the store, or some versions of it, against all that it promises; changes nothing.
 
         Others may push, drop and collect meanwhile. Memory does not grow with the store: about
@@ -158,12 +163,7 @@ class Upkeep(Opened):
             NotFoundError: an address names what is not there.
             BackendError: the storage failed; nothing can be said then.
         """
-        number, parts = part
-        if not 1 <= number <= parts <= MOST_PARTS:
-            raise InvalidInputError(
-                f"there is no part {number} of {parts}", hint="write for instance 3/28"
-            )
-        options = VerifyOptions(addresses=addresses, level=level, part=part)
+        options = _verify_options(addresses, level, part)
         with Verification(self._objects, self._reader(), options, progress) as run:
             return run.run()
 
@@ -211,3 +211,114 @@ class Upkeep(Opened):
             confirm=confirm,
             progress=progress,
         ).run()
+
+    def repair(
+        self,
+        addresses: Sequence[str] = (),
+        *,
+        level: Level = "directories",
+        part: tuple[int, int] = (1, 1),
+        source: Upkeep | None = None,
+        files: Sequence[str | os.PathLike[str]] = (),
+        dry_run: bool = False,
+        consent: Consent = lambda _found, _steps: True,
+        progress: ProgressCallback = ignore,
+    ) -> findings.RepairResult:
+        """Verify, and mend what can be mended; what cannot stays named by `verify`.
+
+        The index is made right from the packs. Damaged and missing packs, chunks, manifests and
+        refs are fetched from `source`, lost chunks of files also from `files`. What is good in a
+        damaged pack is copied out. Nothing is filled up, and no pack or manifest is deleted.
+
+        Args:
+            addresses: datasets or versions, as for `verify`.
+            level: how closely packs are looked at before, as for `verify`.
+            part: which part of the packs is, as for `verify`.
+            source: another store that has the same data, such as a copy.
+            files: folders or files that have what was pushed; they are cut again.
+            dry_run: only say what would be done.
+            consent: is shown what was found and what would be done, before anything is; False
+                leaves all as it is.
+            progress: as for `verify`.
+
+        Raises:
+            NotFoundError: an address names what is not there.
+            FilesystemError: one of `files` is not there.
+            BackendError: a storage failed; what was mended stays mended.
+        """
+        own = Place(self._objects, self._config, self._caches.segments)
+        supplies: list[Supply] = []
+        other = None
+        if source is not None:
+            other = Place(source._objects, source._config, source._caches.segments)
+            supplies.append(OtherStore(other.reader(), other.index()))
+        for path in files:
+            supplies.append(
+                Folder(os.fspath(path), Chunker(self._config.chunker), unread(progress))
+            )
+        run = Repair(
+            own,
+            _verify_options(addresses, level, part),
+            Sources(other, supplies),
+            consent,
+            progress,
+        )
+        return run.run(dry_run=dry_run)
+
+    def copy(
+        self,
+        target: Upkeep,
+        addresses: Sequence[str] = (),
+        *,
+        dataset: str | None = None,
+        dry_run: bool = False,
+        progress: ProgressCallback = ignore,
+    ) -> findings.CopyResult:
+        """Copy versions, with their tags, to another store: only what it lacks, every byte checked.
+
+        Versions keep their manifest ids, and their numbers where those are free there. A copy that
+        was broken off goes on, when it is called again, from what is stored. Versions that are
+        damaged here are left out, and named in the result; all others are copied.
+
+        Args:
+            target: the other store.
+            addresses: datasets, all versions of which are meant, or `name@version`; none means
+                everything. Tags of a whole dataset are moved to where they lie here; those of a
+                single version are set where they are free.
+            dataset: its name there, where one dataset is copied and shall be called otherwise; its
+                manifests get other ids then.
+            dry_run: only say what would be sent.
+            progress: gets Progress in bytes of files that the target lacks, and numbers of
+                versions, and Notices.
+
+        Raises:
+            InvalidInputError: an address with a path; `dataset` for several.
+            NotFoundError: an address names what is not there.
+            ConflictError: others were first again and again.
+            BackendError: one of the storages failed; what went over stays.
+        """
+        wanted: dict[str, list[str]] = {}
+        for address in addresses or self._refs.names():
+            wanted.setdefault(parse_address(address).dataset, []).append(address)
+        if dataset is not None and (len(wanted) != 1 or not addresses):
+            raise InvalidInputError("only one dataset can be copied under another name")
+        chosen: list[Chosen] = []
+        for name, own in wanted.items():
+            if addresses or self._has_versions(name):
+                ref = self._refs.require(name).ref
+                chosen.append(choose(ref, own, layout.check_name(dataset or name, "dataset")))
+        places = [Place(s._objects, s._config, s._caches.segments) for s in (self, target)]
+        return Copying(*places, dry_run=dry_run, progress=progress).run(chosen)
+
+    def _has_versions(self, name: str) -> bool:
+        stored = self._refs.get(name)
+        return stored is not None and bool(stored.ref.versions)
+
+
+def _verify_options(addresses: Sequence[str], level: Level, part: tuple[int, int]) -> VerifyOptions:
+    number, parts = part
+    if not 1 <= number <= parts <= MOST_PARTS:
+        raise InvalidInputError(
+            f"there is no part {number} of {parts}", hint="write for instance 3/28"
+        )
+    return VerifyOptions(addresses=addresses, level=level, part=part)

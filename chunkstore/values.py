@@ -319,64 +319,6 @@ class StoreStat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
-    """One damaged or missing thing of a store.
-
-    Attributes:
-        kind: what it is: "ref", "manifest", "pack", "index segment", "gc state", "condemned list",
-            or "chunk" where no pack is known that has, or had, the chunk.
-        key: its key, or the id of the chunk.
-        problem: what is wrong with it.
-        versions: (dataset, version, number of paths) of every version that lost something with it.
-        paths: the first of those paths, as `name@version:path`, at most 100.
-        mend: the command that mends it.
-    """
-
-    kind: str
-    key: str
-    problem: str
-    versions: tuple[tuple[str, int, int], ...]
-    paths: tuple[str, ...]
-    mend: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyResult:
-    """What `verify` found.
-
-    Attributes:
-        level: how closely packs were looked at: "listing", "directories" or "data".
-        part: (N, M) where only the Nth of M parts of the packs was, (1, 1) for all.
-        versions: how many versions were gone through.
-        files: entries of those versions.
-        packs: packs that were looked into.
-        read_bytes: stored bytes of them that were read, at the level "data".
-        damage: what is damaged, in the order in which it was found.
-        lost_paths: paths, of all versions together, that cannot be read whole.
-        waiting_packs: packs that the collector has condemned and not deleted yet; no damage.
-        unused_packs: damaged packs that neither the index lists nor a version needs; no damage.
-        seconds: how long it took.
-    """
-
-    level: str
-    part: tuple[int, int]
-    versions: int
-    files: int
-    packs: int
-    read_bytes: int
-    damage: tuple[Damage, ...]
-    lost_paths: int
-    waiting_packs: int
-    unused_packs: int
-    seconds: float
-
-    @property
-    def well(self) -> bool:
-        """Whether nothing is damaged."""
-        return not self.damage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorCheck:
     """One finding of `doctor`.
 

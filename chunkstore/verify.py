@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,15 +30,16 @@ from chunkstore.errors import (
     UnsupportedFormatError,
 )
 from chunkstore.events import LostPath, Notice, Progress, ProgressCallback
+from chunkstore.findings import Damage, VerifyResult
 from chunkstore.format.blob import Blob, make_blob
 from chunkstore.format.manifest import Manifest, PackHint
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.ids import ID_SIZE, ChunkKind, ManifestId, PackId, content_hash
 from chunkstore.objects import Objects
+from chunkstore.pack_check import PackCheck
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, resolve
 from chunkstore.survey import Level, Survey, default_workers
-from chunkstore.values import Damage, VerifyResult
 
 MOST_PARTS: Final = 10_000
 
@@ -102,6 +103,7 @@ class Verification:
         lost: chunks that versions need and that no pack gives.
         lost_manifests: manifests that refs name and that cannot be read.
         lost_refs: datasets whose ref cannot be read.
+        blamed: packs, there or gone, that are to blame for what is lost.
     """
 
     def __init__(
@@ -110,7 +112,10 @@ class Verification:
         reader: Reader,
         options: VerifyOptions,
         progress: ProgressCallback,
+        *,
+        known: Mapping[PackId, PackCheck] | None = None,
     ) -> None:
+        """`known` has packs that were read whole before, as they were found."""
         self._objects = objects
         self._refs = Refs(objects)
         self._reader = reader
@@ -132,12 +137,14 @@ class Verification:
             objects,
             self._report,
             workers=default_workers(),
+            known=known,
             on_bytes=self._count_bytes,
             on_pack=self._count_pack,
         )
         self.lost = Lost()
         self.lost_manifests: set[ManifestId] = set()
         self.lost_refs: set[str] = set()
+        self.blamed: set[PackId] = set()
 
     def __enter__(self) -> Verification:
         return self
@@ -393,6 +400,7 @@ class Verification:
         self.lost.add(kind, ids)
         seen = pack_in(error)
         if seen is not None:
+            self.blamed.add(seen)
             key = layout.pack_key(seen)
             self._report("pack", key, str(error))
             return [key]
@@ -400,6 +408,7 @@ class Verification:
         for identifier, packs in zip(ids, survey.packs_of(b"".join(ids)), strict=True):
             bad = {p for p in packs or hinted if p in survey.failed or p not in survey.packs}
             bad = bad or {p for p in hinted if p in survey.failed or p not in survey.packs}
+            self.blamed |= bad
             for pack in sorted(bad):
                 key = layout.pack_key(pack)
                 self._report("pack", key, f"missing object {key}")

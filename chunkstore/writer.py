@@ -315,6 +315,7 @@ class _Push:
                 self._needed = ingest.needed()
                 return self._result(ingest, None, ingest.estimated_bytes(), unchanged=False)
             ingest.finish()
+            self._stored = self._stored or self._refs.create_empty(self._dataset)
             manifest = self._manifest(ingest)
             self._needed = ingest.needed()  # the commit may load the view anew
             identifier, length = self._objects.put_manifest(manifest)

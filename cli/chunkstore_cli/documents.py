@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Any
 from chunkstore_cli import output
 
 if TYPE_CHECKING:
+    from chunkstore.findings import (
+        CopiedVersion,
+        CopyResult,
+        Damage,
+        Mended,
+        RepairResult,
+        VerifyResult,
+    )
     from chunkstore.format.manifest import Entry
     from chunkstore.profile import ProfileReport
     from chunkstore.values import (
-        Damage,
         PullResult,
         PushResult,
         StatusResult,
-        VerifyResult,
         Version,
     )
 
@@ -178,5 +184,58 @@ def verify_summary(result: VerifyResult) -> dict[str, Any]:
         "lost_paths": result.lost_paths,
         "waiting_packs": result.waiting_packs,
         "unused_packs": result.unused_packs,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def copied_document(version: CopiedVersion) -> dict[str, Any]:
+    """Return one version that is now in the other store."""
+    return {
+        "type": "version",
+        "source_dataset": version.source_dataset,
+        "source_version": version.source_version,
+        "dataset": version.dataset,
+        "version": version.version,
+        "manifest": version.manifest_id.hex(),
+        "new": version.new,
+    }
+
+
+def copy_summary(result: CopyResult, *, dry_run: bool) -> dict[str, Any]:
+    """Return the last line of a copy."""
+    return {
+        "type": "summary",
+        "dry_run": dry_run,
+        "versions": len(result.versions),
+        "new_versions": sum(version.new for version in result.versions),
+        "failed": [
+            {"dataset": dataset, "version": version, "problem": reason}
+            for dataset, version, reason in result.failed
+        ],
+        "new_bytes": result.new_bytes,
+        "sent_bytes": result.sent_bytes,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def mended_document(step: Mended) -> dict[str, Any]:
+    """Return one thing that repair did, or would do."""
+    return {"type": "mended", "kind": step.kind, "key": step.key, "how": step.how}
+
+
+def repair_summary(result: RepairResult, *, dry_run: bool) -> dict[str, Any]:
+    """Return the last line of a repair."""
+    return {
+        "type": "summary",
+        "dry_run": dry_run,
+        "well": result.after.well,
+        "damage_before": len(result.before.damage),
+        "lost_paths_before": result.before.lost_paths,
+        "damage": len(result.after.damage),
+        "lost_paths": result.after.lost_paths,
+        "mended": len(result.mended),
+        "packs": result.packs,
+        "chunks": result.chunks,
+        "sent_bytes": result.sent_bytes,
         "seconds": round(result.seconds, 3),
     }

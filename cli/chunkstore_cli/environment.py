@@ -285,6 +285,19 @@ def is_address(text: str) -> bool:
     return "/" in text or text in (".", "..", "~")
 
 
+def split_place(text: str) -> tuple[str, str]:
+    """Return (store, data) of `STORE:NAME[@VERSION]`; each may be "", and so may the colon.
+
+    Without a colon it is a store where it looks like one, else data. A last part of a URL that is
+    a number is its port.
+    """
+    store, colon, data = text.rpartition(":")
+    port = "://" in text and (not colon or "/" in data or (data.isdecimal() and "//" in store))
+    if colon and not port:
+        return store, data
+    return (text, "") if is_address(text) else ("", text)
+
+
 def check_remote_name(name: str) -> str:
     """Return `name` if a remote may be called so.
 

@@ -48,6 +48,7 @@ PULL: Final = Words("restored", "fetched", "in place")
 ARCHIVE: Final = Words("written", "fetched")
 OUTPUT: Final = Words("read", "sent")
 STATUS: Final = Words("read")
+COPY: Final = Words("copied", "sent", "stored", noun="version")
 VERIFY: Final = Words("checked", noun="pack")
 COLLECTION: Final = Words("read")
 

@@ -86,17 +86,27 @@ class Session:
         found = self.environment.find("engine")
         return str(found.value) if found else None
 
-    @contextlib.contextmanager
-    def open_store(self) -> Iterator[Store]:
+    def open_store(self) -> contextlib.AbstractContextManager[Store]:
         """Open the store that is meant.
 
         Raises:
             as `store_address` and `Store.open`.
         """
+        return self._open(self.store_address.value)
+
+    def open_other(self, name: str) -> contextlib.AbstractContextManager[Store]:
+        """Open the store of that address or name of a remote; "" is the one that is meant.
+
+        Raises:
+            NotFoundError: it is a name that no remote has; and as `Store.open`.
+        """
+        return self._open(self.environment.address(name)) if name else self.open_store()
+
+    @contextlib.contextmanager
+    def _open(self, url: str) -> Iterator[Store]:
         from chunkstore.store import Store
 
         listen(debug=self.common.debug)
-        url = self.store_address.value
         with (
             Store.open(url, **self.environment.store_arguments(url)) as store,
             hurried_by(store.close),  # a store that is closed tries nothing again

@@ -34,6 +34,8 @@ SECTIONS: Final = {
     },
     "Upkeep": {
         "verify": "Check the store, or some versions, against all that it promises.",
+        "repair": "Mend what is damaged, from good packs, another store or files.",
+        "copy": "Copy versions, or everything, to another store.",
     },
     "Server": {
         "serve": "Serve the store over HTTP.",

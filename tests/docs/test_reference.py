@@ -158,6 +158,8 @@ def keys_of(value: object) -> Iterator[str]:
         "diff pets@1 pets@2",
         "diff pets@1 --stat",
         "verify --read-data",
+        "copy pets ./mirror:",
+        "repair --read-data",
         "stat",
         "stat pets",
         "stat pets@1",
@@ -175,12 +177,14 @@ def test_every_key_is_documented(stocked: Place, command: str) -> None:
     verb, *arguments = command.split()
     if verb == "remote":
         stocked.well("remote", "add", "disk", "./store")
+    if verb == "copy":
+        stocked.well("init", "./mirror")
     if verb == "link":
         stocked.variable("CHUNKSTORE_TOKENS", "./tokens.json")
         stocked.well("token", "create", "ann")
     ended = stocked.well("--json", verb, *arguments)
     text = ended.errors.splitlines()[-1] if verb == "run" else ended.text
-    lines = verb in ("push", "pull", "status", "verify")
+    lines = verb in ("push", "pull", "status", "verify", "copy", "repair")
     found = [json.loads(part) for part in (text.splitlines() if lines else [text])]
     page = (REFERENCE / "cli" / f"{verb}.md").read_text()
     if lines:

@@ -35,7 +35,7 @@ class World:
             name.write_bytes(b"%d" % number if number % 9 else text_bytes(3000, number))
         (one / "empty").mkdir()
         (one / "link").symlink_to("folder-1")
-        (one / "long").write_bytes(random_bytes(14_000_000, 1))  # 7,000 chunks: it has lists
+        (one / "long").write_bytes(random_bytes(10_000_000, 1))  # 5,000 chunks: it has lists
         self.versions = {"data@1": one, "data@2": two, "team/other@1": other}
         with Store.create(str(self.store), cache_folder=root / "cache", **SMALL) as store:  # type: ignore[arg-type]  # as given
             store.push(one, "data", message="first", tags=["good"])

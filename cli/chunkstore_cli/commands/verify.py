@@ -17,7 +17,7 @@ from chunkstore_cli.progress import LINE_SECONDS, VERIFY, Watch, watching
 from chunkstore_cli.session import Session
 
 if TYPE_CHECKING:
-    from chunkstore.values import Damage, VerifyResult
+    from chunkstore.findings import Damage, VerifyResult
 
 _SHOWN = 5
 _LEVELS = {

@@ -1,0 +1,445 @@
+"""Versions of one store become versions of another: only what it lacks goes over, all checked.
+
+A pack most of which is wanted is taken over as it is, which costs no compression; other chunks are
+packed anew. It keeps its name, to which hints of manifests lead, in a store that was never
+collected: there no name was ever deleted, and a name that was deleted must never come back.
+Manifests are copied byte for byte, so both stores name a version by the same id. The commit is that
+of a push (W0 to W7 of docs/design/consistency.md). Neighbours: `intake` takes chunks in; `store`
+offers it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from chunkstore.address import parse_address
+from chunkstore.chunk_index import ABSENT, ALL, ChunkIndex
+from chunkstore.errors import BackendError, ConflictError, IntegrityError, InvalidInputError
+from chunkstore.events import Notice, Progress, ProgressCallback
+from chunkstore.findings import CopiedVersion, CopyResult
+from chunkstore.format.blob import Blob
+from chunkstore.format.config import Config
+from chunkstore.format.gc import IDLE
+from chunkstore.format.manifest import Manifest, PackHint, encode_manifest
+from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.id_set import IdSet
+from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, ManifestId, PackId, content_hash
+from chunkstore.intake import Intake, Naming
+from chunkstore.objects import Objects
+from chunkstore.reader import Reader
+from chunkstore.refs import Refs, resolve
+from chunkstore.segment_cache import SegmentCache
+from chunkstore.spans import Wanted
+
+log = logging.getLogger(__name__)
+
+_WHOLE: Final = 0.8
+"""Of which share of its bytes must be wanted for a pack to be copied as it is."""
+
+_ATTEMPTS: Final = 5
+_BATCH: Final = 512
+"""Chunks that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One of the two stores."""
+
+    objects: Objects
+    config: Config
+    cache: SegmentCache
+
+    def reader(self) -> Reader:
+        """Return a reader of the store."""
+        return Reader(self.objects, self.index)
+
+    def index(self) -> ChunkIndex:
+        """Return the whole index."""
+        index = ChunkIndex(self.objects, self.cache)
+        index.load_for_reading()
+        return index
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Versions of a dataset that are copied to a dataset of the other store.
+
+    Attributes:
+        ref: the dataset.
+        records: the versions, ascending.
+        target: the name of the dataset there.
+        move_tags: whether tags that lie elsewhere there are moved.
+    """
+
+    ref: Ref
+    records: Sequence[VersionRecord]
+    target: str
+    move_tags: bool
+
+
+def choose(ref: Ref, addresses: Sequence[str], target: str) -> Chosen:
+    """Return the versions of a dataset that some addresses of it mean.
+
+    Raises:
+        InvalidInputError: an address with a path.
+        NotFoundError: one names a version that is not there.
+    """
+    numbers: set[int] = set()
+    whole = False
+    for address in addresses:
+        where = parse_address(address)
+        if where.path:
+            raise InvalidInputError(
+                f"only whole versions are copied, not {address!r}",
+                hint="pull the path, and push it into the other store",
+            )
+        if "@" in address:
+            numbers.add(resolve(ref, where.version).number)
+        else:
+            whole = True
+    records = [record for record in ref.versions if whole or record.number in numbers]
+    return Chosen(ref, records, target, move_tags=whole)
+
+
+@dataclass(slots=True)
+class _Counts:
+    new_bytes: int = 0
+    total_bytes: int = 0
+    done_bytes: int = 0
+    versions: int = 0
+    failed: list[tuple[str, int, str]] = field(default_factory=list)
+
+
+class Copying:
+    """One run of `copy`."""
+
+    def __init__(
+        self, source: Place, target: Place, *, dry_run: bool, progress: ProgressCallback
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._dry_run = dry_run
+        self._progress = progress
+        self._reader = source.reader()
+        self._refs = Refs(target.objects)
+        self._state = IDLE
+        self._index = ChunkIndex(target.objects, target.cache)
+        self._counts = _Counts()
+        self._pages: set[bytes] = set()
+        self._named: set[PackId] = set()
+        self._would_bring = IdSet()
+        self._intake: Intake | None = None
+        self._sent = self._expected = 0
+
+    def run(self, chosen: Sequence[Chosen]) -> CopyResult:
+        """Copy.
+
+        Raises:
+            ConflictError: others were first again and again.
+            BackendError: one of the storages failed; what went over stays, and the next run goes
+                on from there.
+        """
+        started = time.monotonic()
+        self._target.config.check_writable()
+        if self._source.config.chunker != self._target.config.chunker:
+            text = "the two stores cut files differently: later pushes share nothing with this copy"
+            self._progress(Notice(message=text))
+        self._load()
+        self._expected = sum(len(each.records) for each in chosen)
+        copied: list[CopiedVersion] = []
+        for each in chosen:
+            for record in each.records:
+                try:
+                    copied.append(self._version(each, record))
+                except IntegrityError as error:
+                    self._counts.failed.append((each.ref.dataset, record.number, error.message))
+                    name = f"{each.ref.dataset}@{record.number}"
+                    self._progress(Notice(message=f"{name} is not copied: {error.message}"))
+                self._counts.versions += 1
+                self._tell()
+        if not self._dry_run:
+            self._compact()
+        return CopyResult(
+            versions=tuple(copied),
+            failed=tuple(self._counts.failed),
+            new_bytes=self._counts.new_bytes,
+            sent_bytes=self._sent,
+            seconds=time.monotonic() - started,
+        )
+
+    def _compact(self) -> None:
+        try:
+            self._index.compact()
+        except (BackendError, IntegrityError) as error:  # as after a push: it can wait
+            log.warning("the index was not compacted: %s", error)
+
+    def _load(self) -> None:
+        """W0."""
+        self._state = self._target.objects.read_gc_state()
+        self._index.load(self._state, ALL)
+        self._pages.clear()
+
+    def _absent(self, ids: bytes) -> npt.NDArray[np.bool_]:
+        """Return which of the joined ids the view lacks.
+
+        Packs that came under their old names count for nothing once a collection has begun.
+        """
+        if self._state == IDLE or not self._named:
+            packs = self._index.find(ids)
+        else:
+            packs = self._index.locate(ids, without=frozenset(self._named)).packs
+        absent: npt.NDArray[np.bool_] = packs == ABSENT
+        return absent
+
+    def _tell(self) -> None:
+        counts, sent = self._counts, self._sent + (self._intake.sent_bytes if self._intake else 0)
+        self._progress(
+            Progress(
+                done_bytes=counts.done_bytes,
+                total_bytes=counts.total_bytes,
+                moved_bytes=sent,
+                done_files=counts.versions,
+                total_files=self._expected,
+            )
+        )
+
+    # one version
+
+    def _version(self, chosen: Chosen, record: VersionRecord) -> CopiedVersion:
+        manifest = self._reader.manifest(record.manifest_id)
+        renamed = manifest.dataset != chosen.target
+        identifier = record.manifest_id
+        if renamed:
+            manifest = dataclasses.replace(manifest, dataset=chosen.target)
+            identifier = ManifestId(content_hash([encode_manifest(manifest)]))
+        stored = self._refs.get(chosen.target)
+        versions = stored.ref.versions if stored else ()
+        there = next((known for known in versions if known.manifest_id == identifier), None)
+        for _ in range(_ATTEMPTS):
+            before = self._sent
+            if there is None:
+                self._bring(manifest)
+            if self._dry_run:
+                return _copied(chosen, record, identifier, there, new=there is None)
+            done = there
+            if there is None:
+                stored = stored or self._refs.create_empty(chosen.target)
+                if renamed:
+                    _, length = self._target.objects.put_manifest(manifest)
+                else:
+                    length = self._target.objects.copy_manifest(identifier, self._source.objects)
+                self._sent += length
+                grown = self._sent - before
+                try:
+                    done = self._commit(chosen, record, manifest, identifier, grown)
+                except _OvertakenError:
+                    self._load()
+                    continue
+            assert done is not None
+            self._set_tags(chosen, record, done)
+            return _copied(chosen, record, identifier, done, new=there is None)
+        raise ConflictError(
+            f"what {chosen.target!r} needs was removed meanwhile by a collection",
+            hint="run the same command again",
+        )
+
+    def _commit(
+        self,
+        chosen: Chosen,
+        record: VersionRecord,
+        manifest: Manifest,
+        identifier: ManifestId,
+        grown: int,
+    ) -> VersionRecord:
+        """W4 to W7; the version keeps its number where that is free."""
+
+        def edit(ref: Ref) -> Ref:
+            if any(other.manifest_id == identifier for other in ref.versions):
+                return ref
+            number = max(record.number, ref.next_number)
+            new = record._replace(number=number, manifest_id=identifier, stored_bytes=grown)
+            return dataclasses.replace(ref, versions=(*ref.versions, new), next_number=number + 1)
+
+        guard = lambda: self._guard(manifest)  # noqa: E731  # short, and used once
+        ref = self._refs.swap(chosen.target, edit, guard, create=True)
+        return next(r for r in reversed(ref.versions) if r.manifest_id == identifier)
+
+    def _guard(self, manifest: Manifest) -> int:
+        """W5 and W6: where a collection began meanwhile, every chunk must be in the new view."""
+        while (state := self._target.objects.read_gc_state()) != self._state:
+            self._state = state
+            self._index.load(state, ALL)
+            for ids in self._reader.every_id(manifest):
+                if self._absent(ids).any():
+                    raise _OvertakenError
+        return state.generation
+
+    def _set_tags(self, chosen: Chosen, record: VersionRecord, there: VersionRecord) -> None:
+        names = [name for name, number in chosen.ref.tags if number == record.number]
+
+        def edit(ref: Ref) -> Ref:
+            tags = dict(ref.tags)
+            for name in names:
+                if chosen.move_tags or name not in tags:
+                    tags[name] = there.number
+            known = {other.number for other in ref.versions}
+            if there.number not in known:
+                return ref  # dropped by another writer
+            return dataclasses.replace(ref, tags=tuple(sorted(tags.items())))
+
+        stored = self._refs.get(chosen.target)
+        if stored is not None and edit(stored.ref) != stored.ref:
+            guard = lambda: self._target.objects.read_gc_state().generation  # noqa: E731  # short
+            self._refs.swap(chosen.target, edit, guard, known=stored)
+
+    # its chunks
+
+    def _bring(self, manifest: Manifest) -> None:
+        """Copy what the target lacks of a version, and have it in the index there."""
+        with IdSet() as lacking:
+            size = self._lacking(manifest, lacking)
+            self._counts.total_bytes += size
+            self._counts.new_bytes += size
+            self._tell()
+            if self._dry_run:
+                self._would_bring.update(lacking)
+            if self._dry_run or not lacking.added:
+                return
+            with Intake(self._target.objects, self._target.config, self._index) as self._intake:
+                self._bring_packs(manifest, lacking)
+                self._bring_chunks(manifest, lacking)
+                self._intake.finish()
+                self._sent += self._intake.sent_bytes
+            self._intake = None
+            self._counts.done_bytes = self._counts.total_bytes
+        self._pages.update(page.page_id for page in manifest.pages)
+
+    def _lacking(self, manifest: Manifest, lacking: IdSet) -> int:
+        """Find the chunks that the target lacks; return the bytes of files that they stand for."""
+        total = 0
+        for kind, ids, sizes, _ in self._needs(manifest):
+            absent = self._absent(ids)
+            if absent.any():
+                rows = np.flatnonzero(absent)
+                found = np.frombuffer(ids, f"S{ID_SIZE}")[rows]
+                _, first = np.unique(found, return_index=True)
+                different = found[first].tobytes()
+                fresh = ~(lacking.contains(different) | self._would_bring.contains(different))
+                lacking.add(found[first][fresh].tobytes())
+                if kind == ChunkKind.DATA:
+                    total += int(sizes[rows[first][fresh]].sum())
+        return total
+
+    def _needs(
+        self, manifest: Manifest
+    ) -> Iterator[tuple[ChunkKind, bytes, np.ndarray, list[PackHint]]]:
+        """Yield all chunks of a version: kind, joined ids, sizes, packs in which they may lie.
+
+        Pages that an earlier version brought are left out.
+        """
+        for number, page in enumerate(manifest.pages):
+            if page.page_id in self._pages:
+                continue
+            hints = [manifest.packs[pack] for pack in page.packs]
+            if page.inline is None:
+                yield ChunkKind.PAGE, page.page_id, np.zeros(1, np.int64), hints
+            flat: list[Blob] = []
+            for entry in self._reader.page(manifest, number):
+                if entry.blob.depth:
+                    yield from self._blob(entry.blob, hints)
+                else:
+                    flat.append(entry.blob)
+            if flat:
+                sizes = np.concatenate([blob.size_array() for blob in flat])
+                ids = b"".join(blob.ids for blob in flat)
+                if ids:
+                    yield ChunkKind.DATA, ids, sizes.astype(np.int64), hints
+
+    def _blob(
+        self, blob: Blob, hints: list[PackHint]
+    ) -> Iterator[tuple[ChunkKind, bytes, np.ndarray, list[PackHint]]]:
+        kind = ChunkKind.LIST if blob.depth else ChunkKind.DATA
+        yield kind, blob.ids, blob.size_array().astype(np.int64), hints
+        if blob.depth:
+            for part in self._reader.children(blob, hints):
+                yield from self._blob(part, hints)
+
+    def _bring_packs(self, manifest: Manifest, lacking: IdSet) -> None:
+        """Copy packs as they are of which most is lacking."""
+        assert self._intake is not None
+        packs = self._worthwhile(manifest, lacking)
+        naming: Naming = "same" if self._state == IDLE else "new"
+        for pack, indexed in self._intake.take_packs(self._source.objects, packs, naming):
+            if indexed is not None:
+                self._named |= {pack} if naming == "same" else set()
+                self._counts.done_bytes += int(indexed.directory.sizes.sum())
+                self._counts.done_bytes = min(self._counts.done_bytes, self._counts.total_bytes)
+            self._tell()
+        self._intake.publish()
+
+    def _worthwhile(self, manifest: Manifest, lacking: IdSet) -> Iterator[tuple[PackId, int]]:
+        for hint in manifest.packs:
+            try:
+                directory = self._source.objects.read_directory(hint)
+            except IntegrityError:
+                continue  # a hint promises nothing
+            ids = directory.ids.tobytes()
+            wanted = lacking.contains(ids)
+            if not wanted.any():
+                continue
+            wanted &= self._absent(ids)  # an earlier pack may have brought some
+            sizes = directory.sizes.astype(np.int64)
+            if int(sizes[wanted].sum()) >= _WHOLE * int(sizes.sum()):
+                yield hint.pack_id, hint.length
+
+    def _bring_chunks(self, manifest: Manifest, lacking: IdSet) -> None:
+        """Copy what is still lacking, chunk by chunk."""
+        assert self._intake is not None
+        for kind, ids, _, hints in self._needs(manifest):
+            rows = np.flatnonzero(lacking.contains(ids))
+            if not len(rows):
+                continue
+            each = np.unique(np.frombuffer(ids, f"S{ID_SIZE}")[rows])
+            each = each[self._absent(each.tobytes())]
+            for start in range(0, len(each), _BATCH):
+                self._bring_batch(Wanted(kind, each[start : start + _BATCH].tobytes(), hints))
+
+    def _bring_batch(self, wanted: Wanted) -> None:
+        assert self._intake is not None
+        for span in self._reader.plan(wanted):
+            for row, data in self._reader.read(span, wanted):
+                self._intake.take_chunk(wanted.kind, ChunkId(wanted.id(row)), data)
+                if wanted.kind == ChunkKind.DATA:
+                    self._counts.done_bytes += len(data)
+        self._counts.done_bytes = min(self._counts.done_bytes, self._counts.total_bytes)
+        self._tell()
+
+
+class _OvertakenError(Exception):
+    """A collection removed what a version needs while it was copied."""
+
+
+def _copied(
+    chosen: Chosen,
+    record: VersionRecord,
+    identifier: ManifestId,
+    there: VersionRecord | None,
+    *,
+    new: bool,
+) -> CopiedVersion:
+    return CopiedVersion(
+        source_dataset=chosen.ref.dataset,
+        source_version=record.number,
+        dataset=chosen.target,
+        version=there.number if there else None,
+        manifest_id=identifier,
+        new=new,
+    )
