@@ -285,6 +285,9 @@ def is_address(text: str) -> bool:
     return "/" in text or text in (".", "..", "~")
 
 
+_HOST: Final = re.compile(r"//(\[[^\]]*\]|[^/:]*)$")
+
+
 def split_place(text: str) -> tuple[str, str]:
     """Return (store, data) of `STORE:NAME[@VERSION]`; each may be "", and so may the colon.
 
@@ -292,8 +295,8 @@ def split_place(text: str) -> tuple[str, str]:
     a number is its port.
     """
     store, colon, data = text.rpartition(":")
-    port = "://" in text and (not colon or "/" in data or (data.isdecimal() and "//" in store))
-    if colon and not port:
+    of_url = data.startswith("//") or (data.partition("/")[0].isdecimal() and _HOST.search(store))
+    if colon and not of_url:
         return store, data
     return (text, "") if is_address(text) else ("", text)
 

@@ -208,7 +208,9 @@ def level_of(quick: bool, read_data: bool) -> Literal["listing", "directories", 
         InvalidInputError: both were given.
     """
     if quick and read_data:
-        raise InvalidInputError("--quick and --read-data exclude each other")
+        raise InvalidInputError(
+            "--quick and --read-data exclude each other", hint="leave one of them out"
+        )
     return "data" if read_data else "listing" if quick else "directories"
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
-from chunkstore import Store
+from chunkstore import Store, limits
 from chunkstore.format.config import ChunkerSpec
 from chunkstore.testing.trees import random_bytes, text_bytes, tree_state
 
 KINDS = ("refs", "manifests", "index", "data", "metadata")
 """Kinds of objects that a store can lose and still be opened."""
+
+LIST_CHUNKS = 300
+
+
+def small_lists() -> contextlib.AbstractContextManager[object]:
+    """Let files of 300 chunks have lists, else only those of 4,096; what reads does not care."""
+    return mock.patch.object(limits, "MAX_INLINE_CHUNKS", LIST_CHUNKS)
+
 
 SMALL = {"chunker": ChunkerSpec(min_size=1024, avg_size=2048, max_size=8192), "frame_size": 16_384}
 """How stores are cut here: so many chunks that files have lists, in packs that are quickly read."""
@@ -35,9 +45,12 @@ class World:
             name.write_bytes(b"%d" % number if number % 9 else text_bytes(3000, number))
         (one / "empty").mkdir()
         (one / "link").symlink_to("folder-1")
-        (one / "long").write_bytes(random_bytes(10_000_000, 1))  # 5,000 chunks: it has lists
+        (one / "long").write_bytes(random_bytes(2_000_000, 1))  # about 1,000 chunks: it has lists
         self.versions = {"data@1": one, "data@2": two, "team/other@1": other}
-        with Store.create(str(self.store), cache_folder=root / "cache", **SMALL) as store:  # type: ignore[arg-type]  # as given
+        with (
+            small_lists(),
+            Store.create(str(self.store), cache_folder=root / "cache", **SMALL) as store,  # type: ignore[arg-type]  # as given
+        ):
             store.push(one, "data", message="first", tags=["good"])
             shutil.copytree(one, two, symlinks=True)
             (two / "big").write_bytes(random_bytes(400_000, 2))

@@ -58,7 +58,7 @@ def test_a_whole_store_is_well(world: World, level: Level) -> None:
     assert result.packs == len(objects_of(world.store, "data")) + len(
         objects_of(world.store, "metadata")
     )
-    assert (result.read_bytes > 10_000_000) == (level != "listing")
+    assert (result.read_bytes > 2_000_000) == (level != "listing")
 
 
 @pytest.mark.parametrize("kind", ["data", "metadata", "manifests", "refs", "index"])
