@@ -46,9 +46,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(store: Store, *, tokens: str | None = None, **limits: object) -> Iterator[Served]:
+def serving(
+    store: Store, *, tokens: str | None = None, direct: bool = False, **limits: object
+) -> Iterator[Served]:
     """Run a server on a store."""
-    settings = Settings(port=0, tokens=tokens, limits=Limits(**limits))  # type: ignore[arg-type]  # as given
+    bounds = Limits(**limits)  # type: ignore[arg-type]  # as given
+    settings = Settings(port=0, tokens=tokens, direct=direct, limits=bounds)
     server = uvicorn.Server(configured(create_app(store, settings), settings))
     thread = threading.Thread(target=server.run)
     thread.start()
