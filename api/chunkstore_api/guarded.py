@@ -188,10 +188,11 @@ class Guarded:
         """Return at most `limit` objects by key, and the last key where others come after it.
 
         Raises:
-            RequestError: 403, a narrow caller asks for packs.
+            RequestError: 403, a narrow caller asks for more than refs, manifests, segments and the
+                collector's state: it would be a walk past all that is not there for it.
         """
-        if not caller.wide and prefix.startswith(layout.PACKS):
-            raise less("to list packs takes a token for all datasets", Right.READ)
+        if not caller.wide and not prefix.startswith(_LISTED):
+            raise less("to list these takes a token for all datasets", Right.READ)
         found: list[ObjectInfo] = []
         listed = self._listed(caller)
         for info in self._backend.list(prefix, after=after):
@@ -388,6 +389,9 @@ class Guarded:
         for at in range(start, end, BLOCK):
             yield self._get(key, (at, min(at + BLOCK, end))).data
 
+
+_LISTED: Final = (layout.REFS, layout.MANIFESTS, layout.INDEX, "gc/")
+"""Prefixes that a narrow caller may list."""
 
 _OPEN: Final = (Kind.CONFIG, Kind.GC_CURRENT, Kind.CONDEMNED)
 """What everybody may read."""

@@ -224,13 +224,13 @@ def test_what_is_not_readable_is_as_what_is_not_there(scene: Scene) -> None:
                 assert one.headers.keys() == two.headers.keys()
             assert client.head(f"/v1/objects/{there}").status_code == 404
         listed = Remote(client)
-        assert [info.key for info in listed.list("")] == [
-            "config",
-            named_by(lone, "pets"),
-            "refs/pets",
-        ]
-        answer = client.get("/v1/objects", params={"prefix": "packs/"})
-        scene.server.problem(answer, 403, "forbidden")
+        assert [info.key for info in listed.list("manifests/")] == [named_by(lone, "pets")]
+        assert [info.key for info in listed.list("refs/")] == ["refs/pets"]
+        for prefix in ("index/", "gc/", "refs/dogs/"):
+            assert not list(listed.list(prefix))
+        for prefix in ("", "packs/", "uploads/", "uploads/dogs/", "chunks/"):
+            answer = client.get("/v1/objects", params={"prefix": prefix})
+            scene.server.problem(answer, 403, "forbidden")
 
 
 def holds(backend: Remote, key: str, ids: set[bytes]) -> bool:

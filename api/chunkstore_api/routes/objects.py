@@ -6,8 +6,9 @@ Implements the wire of docs/reference/protocol.md. Neighbour: `guarded`, which h
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from email.utils import formatdate
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
@@ -17,7 +18,7 @@ from chunkstore.errors import ConditionFailedError, InvalidInputError, RefusedEr
 from chunkstore.ids import parse_id
 from chunkstore.layout import check_name
 from chunkstore_api.callers import Caller, caller_of
-from chunkstore_api.context import Served
+from chunkstore_api.context import Context, Served
 from chunkstore_api.downloads import Answer, ObjectDownload
 from chunkstore_api.guarded import Part, Wanted
 from chunkstore_api.keys import LONGEST
@@ -38,6 +39,8 @@ from chunkstore_api.tokens import Right
 router = APIRouter(tags=["objects"])
 
 PROTOCOL: Final = 1
+
+Result = TypeVar("Result")
 
 
 def _deleter(request: Request) -> Caller:
@@ -102,8 +105,14 @@ def describe_server(served: Served, caller: Asking) -> ServerDocument:
     )
 
 
+async def _asked(served: Context, function: Callable[[], Result]) -> Result:
+    """Call what may ask the storage often, once there is a place for a transfer out."""
+    async with served.downloads.place():
+        return await served.downloads.run(function)
+
+
 @router.get("/v1/objects")
-def list_objects(
+async def list_objects(
     served: Served,
     caller: Asking,
     prefix: Annotated[str, Query(description="empty, or with a slash at its end")] = "",
@@ -116,7 +125,9 @@ def list_objects(
     for given in (prefix.removesuffix("/"), after):
         if given:
             check_key(given)
-    found, following = served.guarded.list(caller, prefix, after, limit)
+    found, following = await _asked(
+        served, lambda: served.guarded.list(caller, prefix, after, limit)
+    )
     return ObjectsPage(
         objects=[
             ObjectDocument(
@@ -129,9 +140,10 @@ def list_objects(
 
 
 @router.head(OBJECT, operation_id="head_object")
-def head_object(served: Served, caller: Asking, key: Key) -> Response:
+async def head_object(served: Served, caller: Asking, key: Key) -> Response:
     """Say how long an object is, and its version."""
-    info = served.guarded.head(caller, check_key(key))
+    check_key(key)
+    info = await _asked(served, lambda: served.guarded.head(caller, key))
     headers = _describe(info.version)
     headers["Content-Length"] = str(info.length)
     headers["Chunkstore-Modified"] = f"{info.modified:.6f}"
@@ -151,7 +163,7 @@ async def get_object(
     wanted = _wanted(request.headers.get("range"))
 
     if served.settings.direct and request.headers.get("chunkstore-direct") == "1":
-        found = await served.downloads.run(lambda: served.guarded.direct_get(caller, key, wanted))
+        found = await _asked(served, lambda: served.guarded.direct_get(caller, key, wanted))
         if found is not None:
             headers = {**_describe(key.rpartition("/")[2]), "Location": found.url}
             return Response(status_code=307, headers=headers)
@@ -207,10 +219,11 @@ def permit_upload(served: Served, caller: Writing, body: UploadBody) -> UploadDo
 
 
 @router.post("/v1/chunks:missing")
-def missing_chunks(served: Served, caller: Writing, body: ChunkIds) -> MissingChunks:
+async def missing_chunks(served: Served, caller: Writing, body: ChunkIds) -> MissingChunks:
     """Say which chunks a push of a dataset has to send: those that it cannot refer to."""
     joined = b"".join(parse_id(text) for text in body.ids)
-    missing = served.guarded.missing(caller, check_name(body.dataset, "dataset"), joined)
+    dataset = check_name(body.dataset, "dataset")
+    missing = await _asked(served, lambda: served.guarded.missing(caller, dataset, joined))
     return MissingChunks(missing=[i for i, lacks in zip(body.ids, missing, strict=True) if lacks])
 
 
