@@ -1,9 +1,9 @@
 """Packs and index segments that clients send: believed in nothing, checked whole.
 
-A segment is exactly determined by its packs and their order, so one is right whose bytes are those
-that the directories of its packs give. A pack's directory counts once every frame of the pack was
-decompressed and every chunk hashed: by the PUT that brought the pack, or by whoever needs to know.
-Neighbours: `guarded` asks, `chunkstore.pack_check` reads packs.
+A segment is determined by its packs, their order and its nonce, so one is right whose bytes are
+those that the directories of its packs give. A pack's directory counts once every frame of the pack
+was decompressed and every chunk hashed: by the PUT that brought the pack, or by whoever needs to
+know. Neighbours: `guarded` asks, `chunkstore.pack_check` reads packs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from chunkstore import layout
-from chunkstore.format.index import IndexedPack, decode_segment, encode_segment
+from chunkstore.format.index import (
+    NONCE_LENGTH,
+    VERSION,
+    IndexedPack,
+    decode_segment,
+    encode_segment,
+)
 from chunkstore.format.manifest import PackHint
 from chunkstore.ids import ID_SIZE, PackId
 from chunkstore.objects import Objects
@@ -58,6 +64,8 @@ class Segments:
         if layout.segment_of(key) != identifier:
             refused(key, "its bytes do not have that id")
         segment = decode_segment(data, key)
+        if data[4] != VERSION:
+            refused(key, f"index segments are sent in version {VERSION}")
         hints = [
             PackHint(PackId(pack.ljust(ID_SIZE, b"\0")), length, directory)
             for pack, length, directory in zip(
@@ -70,7 +78,7 @@ class Segments:
         if len({hint.pack_id for hint in hints}) < len(hints):
             refused(key, "it lists a pack twice")
         packs = list(self._packs(key, hints))
-        if encode_segment(packs) != data:
+        if encode_segment(packs, nonce=bytes(data[-NONCE_LENGTH:])) != data:
             refused(key, "its entries are not those of its packs")
         return packs
 

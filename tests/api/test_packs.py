@@ -15,7 +15,7 @@ from chunkstore import layout
 from chunkstore.backends.base import CreateOnly
 from chunkstore.format.index import IndexedPack
 from chunkstore.format.pack import Codec, PackClass
-from chunkstore.ids import ChunkKind, PackId, content_hash
+from chunkstore.ids import ChunkKind, PackId, SegmentId, content_hash
 from chunkstore.testing.trees import random_bytes
 from tests.api.conftest import Served, serving
 from tests.api.forging import (
@@ -167,6 +167,13 @@ def test_a_segment_that_lies_is_refused(shared: Served) -> None:
         ],
     ):
         shared.problem(put(shared.client, *segment_of(*lie)), 422, "invalid_object")
+    _, right = segment_of(pack)
+    old = bytearray(right[:-16])
+    old[4], old[24:32] = 1, len(old).to_bytes(8, "little")
+    lies = [bytes(old), right[:-1], right + b"x"]
+    for data in lies:
+        name = layout.segment_key(SegmentId(content_hash([data])))
+        shared.problem(put(shared.client, name, data), 422, "invalid_object")
     assert shared.client.get(OBJECTS, params={"prefix": "index/"}).json() == before
     assert put(shared.client, *segment_of(pack)).status_code == 201
 
