@@ -33,6 +33,9 @@ _IDS: Final = 64 * 1024 * 1024
 
 _LISTINGS: Final = 1000
 
+_OLD: Final = 30 * 86400
+"""Seconds after which a note says nothing any more."""
+
 
 class Sent:
     """The notes of one store. Thread-safe."""
@@ -81,8 +84,13 @@ class Sent:
         return not left
 
     def forget(self, dataset: str, covered: Callable[[bytes], Mask]) -> None:
-        """Remove the notes of a dataset all of whose chunks are `covered` without them."""
-        useless = []
+        """Remove old notes of a dataset, and those all of whose chunks are `covered` without them.
+
+        Packs that no version has after so long are gone, or about to go.
+        """
+        oldest = time.time() - _OLD
+        listed = self._objects.backend.list(layout.markers_of(dataset))
+        useless = [info.key for info in listed if info.modified < oldest]
         for segment in self.segments(dataset, time.monotonic()):
             data = self._objects.get_segment(segment)
             ids = self._joined_ids(dataset, segment, data)

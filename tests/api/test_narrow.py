@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -197,6 +198,21 @@ def test_a_narrow_push_goes_on(scene: Scene, tmp_path: Path) -> None:
     assert list(scene.backend.list("uploads/team~a/"))
     with opened(scene, "team", tmp_path / "elsewhere") as store:
         assert store.push(tree, "team/a").stats.new_bytes == 0
+    assert not list(scene.backend.list("uploads/"))
+
+
+def test_old_notes_are_removed(scene: Scene, tmp_path: Path) -> None:
+    """What was sent a month ago and never committed is forgotten at the next commit."""
+    with scene.client("team", "team~a") as client:
+        store_chunks(client, b"never committed")
+        (note,) = scene.backend.list("uploads/")
+        old = time.time() - 31 * 86400
+        os.utime(tmp_path / "store" / note.key, (old, old))
+        store_chunks(client, b"committed")
+        first = empty_ref("team/a")
+        version = put(client, "refs/team~a", encode_ref(first)).headers["etag"]
+        draft = Draft([[file_entry("f", b"committed")]], dataset="team/a")
+        assert commit(client, draft, first, version).status_code == 200
     assert not list(scene.backend.list("uploads/"))
 
 
