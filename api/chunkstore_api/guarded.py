@@ -107,7 +107,7 @@ class Guarded:
         self._views = views
         self._reading = Views(store)  # of all that can be read, condemned or not
         self._narrow = Narrow(store, sent)
-        self._segments = Segments(store.objects, views, sent)
+        self._segments = Segments(store, views, sent)
         self._commits = Commits(store, views, self._narrow)
 
     # reading

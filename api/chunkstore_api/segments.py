@@ -21,11 +21,12 @@ from chunkstore.format.index import (
 )
 from chunkstore.format.manifest import PackHint
 from chunkstore.ids import ID_SIZE, PackId
-from chunkstore.objects import Objects
-from chunkstore.pack_check import PackCheck, check_pack
+from chunkstore.limits import MAX_LIST_LENGTH, MAX_PAGE_LENGTH
+from chunkstore.pack_check import ReadRange, check_directory, check_pack
 from chunkstore.recent import Recent
 from chunkstore.sampling import indexed
-from chunkstore_api.refusals import refused
+from chunkstore.upkeep import Opened
+from chunkstore_api.refusals import judged, refused
 from chunkstore_api.sent import Sent
 from chunkstore_api.views import Views
 
@@ -37,8 +38,9 @@ _VERIFIED: Final = 16 * 1024 * 1024
 class Segments:
     """What is known of the packs of one store."""
 
-    def __init__(self, objects: Objects, views: Views, sent: Sent) -> None:
-        self._objects = objects
+    def __init__(self, store: Opened, views: Views, sent: Sent) -> None:
+        self._objects = store.objects
+        self._longest = max(store.config.chunker.max_size, MAX_PAGE_LENGTH, MAX_LIST_LENGTH)
         self._views = views
         self._sent = sent
         self._verified: Recent[PackId, IndexedPack] = Recent(_VERIFIED)
@@ -51,8 +53,7 @@ class Segments:
         """
         pack = layout.pack_of(key)
         assert pack is not None
-        found = check_pack(lambda start, end: bytes(data[start:end]), len(data), pack, key)
-        self._know(pack, len(data), found, key)
+        self._check(pack, len(data), lambda start, end: bytes(data[start:end]), key)
 
     def check_segment(self, key: str, data: memoryview, identifier: bytes) -> list[IndexedPack]:
         """Check a segment and its packs, and return these.
@@ -75,11 +76,17 @@ class Segments:
                 strict=True,
             )
         ]
-        if len({hint.pack_id for hint in hints}) < len(hints):
+        names = [hint.pack_id for hint in hints]
+        if len(set(names)) < len(names):
             refused(key, "it lists a pack twice")
+        known = self._views.lists(self._objects.read_gc_state(), names)
+        listed = {name for name, here in zip(names, known.tolist(), strict=True) if here}
         packs = list(self._packs(key, hints))
         if encode_segment(packs, nonce=bytes(data[-NONCE_LENGTH:])) != data:
             refused(key, "its entries are not those of its packs")
+        for pack in packs:  # whole, and last: who lies in the segment does not cost that much
+            if self._verified.get(pack.pack_id) is None and pack.pack_id not in listed:
+                self._verify(key, pack)
         return packs
 
     def note(self, dataset: str, key: str, packs: Sequence[IndexedPack]) -> None:
@@ -101,43 +108,39 @@ class Segments:
         self._sent.note(dataset, segment, packs)
 
     def _packs(self, key: str, hints: Sequence[PackHint]) -> Iterator[IndexedPack]:
-        """Yield packs whose directories are true: of those that are listed already they are."""
-        unknown = [h.pack_id for h in hints if self._verified.get(h.pack_id) is None]
-        listed: set[PackId] = set()
-        if unknown:
-            known = self._views.lists(self._objects.read_gc_state(), unknown)
-            listed = {pack for pack, here in zip(unknown, known.tolist(), strict=True) if here}
+        """Yield packs that are there, with the directories that they have."""
         for hint in hints:
             pack = self._verified.get(hint.pack_id)
-            if pack is None and hint.pack_id in listed:
+            if pack is None:
                 pack = indexed(self._objects, hint)
-            elif pack is None:
-                pack = self._verify(key, hint)
+            elif self._objects.pack_length(hint.pack_id) != hint.length:
+                pack = None  # a collection has removed it since
             if pack is None or (pack.length, pack.directory_offset) != hint[1:]:
-                refused(key, f"pack {hint.pack_id.hex()} is not as it says")
+                refused(key, f"pack {hint.pack_id.hex()} is not there, or not as it says")
             yield pack
 
-    def _verify(self, key: str, hint: PackHint) -> IndexedPack:
+    def _verify(self, key: str, pack: IndexedPack) -> None:
         """Read a pack from the storage, whole, and check it."""
-        length = self._objects.pack_length(hint.pack_id)
-        if length != hint.length:
-            refused(key, f"pack {hint.pack_id.hex()} is not there, or not as it says")
-        found = check_pack(
-            lambda start, end: self._objects.read_pack(hint.pack_id, start, end),
-            length,
-            hint.pack_id,
-            layout.pack_key(hint.pack_id),
-        )
-        return self._know(hint.pack_id, length, found, key)
+        where = layout.pack_key(pack.pack_id)
 
-    def _know(self, pack: PackId, length: int, found: PackCheck, key: str) -> IndexedPack:
-        """Keep the directory of a pack in which nothing was found wrong, and return the pack.
+        def read(start: int, end: int) -> bytes:
+            return self._objects.read_pack(pack.pack_id, start, end)
+
+        with judged(key):
+            self._check(pack.pack_id, pack.length, read, where)
+
+    def _check(self, pack: PackId, length: int, read: ReadRange, key: str) -> None:
+        """Check a pack, whole, and keep its directory for the segment that will list it.
 
         Raises:
-            RequestError: 422, something was; the first of it is told.
+            RequestError: 422, something is wrong with it; the first of it is told.
         """
+        found = check_directory(read, length, key)
+        if found.directory is not None and (found.directory.sizes > self._longest).any():
+            refused(key, f"a chunk has more than the {self._longest} bytes that this store makes")
+        if not found.problems:
+            found = check_pack(read, length, pack, key)
         if found.problems or found.directory is None:
             refused(key, found.problems[0].removeprefix(f"corrupt object {key}: "))
         known = IndexedPack(pack, length, found.directory_offset, found.directory)
         self._verified.put(pack, known, 65 * len(found.directory.ids) + 512)
-        return known

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import mmap
 import tempfile
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 
 from blake3 import blake3
 from fastapi import Request
@@ -21,6 +22,8 @@ from chunkstore_api.context import Context
 from chunkstore_api.digests import too_large
 from chunkstore_api.guarded import Spooled
 from chunkstore_api.problems import RequestError
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -55,17 +58,44 @@ async def spooled(
 
 
 def _take(body: Body, longest: int, work: Callable[[Spooled], Result]) -> Result:
-    hasher, length = blake3(), 0
-    with tempfile.TemporaryFile(prefix="chunkstore-") as file:
+    with _temporary() as file:
+        hasher = blake3()
+        length = 0
         while block := body.read(_BLOCK):
             length += len(block)
             if length > longest:
                 raise too_large(longest)
             hasher.update(block)
-            file.write(block)
-        file.flush()
+            _write(file, block)
         if not length:
             return work(Spooled(memoryview(b""), hasher.digest()))
         # Not closed by hand: an exception on its way may still hold a view of it.
         mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
         return work(Spooled(memoryview(mapped), hasher.digest()))
+
+
+def _temporary() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(prefix="chunkstore-", buffering=0)
+    except OSError as error:
+        raise _no_room(error) from error
+
+
+def _write(file: IO[bytes], block: bytes) -> None:
+    try:
+        left = memoryview(block)
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise _no_room(error) from error
+
+
+def _no_room(error: OSError) -> RequestError:
+    log.error("cannot keep a body in %s: %s", tempfile.gettempdir(), error)
+    return RequestError(
+        503,
+        "unavailable",
+        "the server has no room for the body",
+        hint="try again, or tell who runs it",
+        headers={"Retry-After": "60"},
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,18 +58,24 @@ def wrong_class() -> tuple[str, bytes]:
 
 
 def long_bomb() -> tuple[str, bytes]:
-    """A frame of 8 KiB that makes 256 MiB, and says so of a chunk of 8 MiB."""
-    stored = bomb(256 * MIB, 8 * MIB)
+    """A frame of 8 KiB that makes 256 MiB, and says so of a chunk of 256 KiB."""
+    stored = bomb(256 * MIB, MIB // 4)
     assert len(stored) < 64 * 1024
-    frame = frame_of([bytes(8 * MIB)], length=len(stored), codec=Codec.ZSTD)
+    frame = frame_of([bytes(MIB // 4)], length=len(stored), codec=Codec.ZSTD)
     return pack_of((frame, stored))
 
 
 def long_frame() -> tuple[str, bytes]:
     """A frame of more raw bytes than any may have."""
     stored = zstandard.compress(bytes(24 * MIB))
-    frame = frame_of([bytes(8 * MIB)] * 3, length=len(stored), codec=Codec.ZSTD)
+    frame = frame_of([bytes(MIB // 4)] * 96, length=len(stored), codec=Codec.ZSTD)
     return pack_of((frame, stored))
+
+
+def long_chunk() -> tuple[str, bytes]:
+    """A chunk of more bytes than the store's chunker makes: a pack of such makes 512 GiB."""
+    stored = zstandard.compress(bytes(MIB))
+    return pack_of((frame_of([bytes(MIB)], length=len(stored), codec=Codec.ZSTD), stored))
 
 
 def two_frames_in_one() -> tuple[str, bytes]:
@@ -103,6 +110,7 @@ def no_pack() -> tuple[str, bytes]:
         wrong_class,
         long_bomb,
         long_frame,
+        long_chunk,
         two_frames_in_one,
         overlapping,
         gap,
@@ -198,11 +206,32 @@ def test_servers_share_a_store(shared: Served) -> None:
         assert put(other.client, *segment_of(indexed(data))).status_code == 201
 
 
+def test_a_pack_that_a_collection_removed_is_not_listed(shared: Served) -> None:
+    """What the server checked a while ago must be there still when a segment lists it."""
+    key, data = pack_of((frame_of([b"removed"]), b"removed"))
+    assert put(shared.client, key, data).status_code == 201
+    shared.store.objects.backend.delete([key])
+    shared.problem(put(shared.client, *segment_of(indexed(data))), 422, "invalid_object")
+
+
+def test_a_server_without_room_says_so(
+    shared: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a body cannot be kept the answer is 503, and nothing is stored."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    key, data = pack_of((frame_of([b"no room"]), b"no room"))
+    answer = put(shared.client, key, data)
+    shared.problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"]
+    monkeypatch.undo()
+    assert shared.client.head(f"{OBJECTS}/{key}").status_code == 404
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
 def test_long_packs_need_little_memory(tmp_path: Path) -> None:
     """A pack of 100 MB goes in and out, and is checked, in the memory of one transfer."""
-    chunk = random_bytes(MIB, 9)
-    chunks = [number.to_bytes(4, "little") + chunk for number in range(100)]
+    chunk = random_bytes(200_000, 9)
+    chunks = [number.to_bytes(4, "little") + chunk for number in range(500)]
     key, data = pack_of(*((frame_of([each]), each) for each in chunks))
     with process(tmp_path) as (address, pid), httpx.Client(base_url=address, timeout=600) as client:
         assert put(client, key, data).status_code == 201
