@@ -73,6 +73,11 @@ class ServerInfo:
     datasets: tuple[str, ...]
     direct: bool
 
+    def reaches(self, dataset: str) -> bool:
+        """Whether one of its patterns stands for a dataset; `*` stands for any characters."""
+        parts = (".*".join(map(re.escape, pattern.split("*"))) for pattern in self.datasets)
+        return self.everywhere or any(re.fullmatch(part, dataset) for part in parts)
+
 
 class HttpBackend(Backend):
     """Objects of the store that a server serves. Makes no request before the first call."""
@@ -131,6 +136,8 @@ class HttpBackend(Backend):
         path, headers = self._path(key), self._because()
         if isinstance(mode, CreateOnly):
             headers["If-None-Match"] = "*"
+            if Direct.suits(key):
+                self._check_right(call)
             if Direct.suits(key) and self.server().direct:
                 version = self._direct.put(call, body)
                 if version is not None:
@@ -209,6 +216,20 @@ class HttpBackend(Backend):
                     self._datasets.remove(name)
                 self._datasets.appendleft(name)
         return f"/v1/objects/{key}"
+
+    def _check_right(self, call: Call) -> None:
+        """Refuse to send a pack in vain, before any of it is sent.
+
+        Raises:
+            PermissionDeniedError: the caller may not write, or to no dataset that it asked for.
+        """
+        server = self.server()
+        with self._lock:
+            names = [name.replace("~", "/") for name in self._datasets]
+        if server.right == "read":
+            raise self._client.denied(call, "reading is all that is allowed")
+        if names and not any(map(server.reaches, names)):
+            raise self._client.denied(call, f"the token does not reach the dataset {names[0]!r}")
 
     def _because(self) -> dict[str, str]:
         """Return the header that says by virtue of which datasets a narrow caller asks."""

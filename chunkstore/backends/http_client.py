@@ -187,6 +187,10 @@ class HttpClient:
         """Raise the error of an answer that asking again would not mend."""
         raise self.unusable(call, why, retryable=False)
 
+    def denied(self, call: Call, why: str) -> BackendError:
+        """Return the error of what the server would refuse."""
+        return self._error(PermissionDeniedError, call, why, _OTHER if self.has_token else _GIVE)
+
     def close(self) -> None:
         """Give back connections."""
         self._pool.clear()
@@ -269,8 +273,7 @@ class HttpClient:
         if status == 507:
             return self._error(StorageFullError, call, why, hint or "ask who runs the server")
         if status == 401:
-            more = _OTHER if self.has_token else _GIVE
-            return self._error(PermissionDeniedError, call, why, more)
+            return self.denied(call, why)
         if status == 403 and is_problem:
             return self._error(PermissionDeniedError, call, why, hint or _OTHER)
         if status in _PASSING and code not in _FOR_EVER:
