@@ -227,7 +227,7 @@ class HttpClient:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if is_tls_for_ever(error):
                 raise self._error(BackendError, call, str(error), _TLS_HINT) from error
-            raise self.unusable(call, _printable(str(error))) from error
+            raise self.unusable(call, _reason(error)) from error
         return Answer(response.status, response.headers, data)
 
     def _read(
@@ -298,6 +298,19 @@ def _is_loopback(root: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _reason(error: Exception) -> str:
+    """Return in words why there was no answer."""
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "nobody knows that host name"
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return f"no connection: {getattr(error.__cause__, 'strerror', None) or 'refused'}"
+    if isinstance(error, urllib3.exceptions.TimeoutError):
+        return "no answer in time"
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return "the connection was cut"
+    return _printable(str(error))
 
 
 def _what(call: Call, url: str) -> str:

@@ -252,9 +252,23 @@ def test_refused_writes(line: Line, backend: HttpBackend) -> None:
 
 def test_no_server_at_all(backend: HttpBackend) -> None:
     """An address where nobody listens is unavailable, and may be tried again."""
-    with backend_at("http://127.0.0.1:1") as nobody, pytest.raises(UnavailableError) as caught:
-        nobody.get("config")
+    for address, why in (
+        ("http://127.0.0.1:1", "no connection: Connection refused"),
+        ("http://nobody.invalid", "nobody knows that host name"),
+    ):
+        with backend_at(address) as nobody, pytest.raises(UnavailableError) as caught:
+            nobody.get("config")
+        assert caught.value.retryable
+        assert caught.value.message == f"get of config at {address}: {why}"
+
+
+def test_a_server_that_breaks_off(line: Line, backend: HttpBackend) -> None:
+    """A connection that ends before the answer does is said to be cut, and may be tried again."""
+    line.on_answer = lambda *_: None
+    with pytest.raises(UnavailableError) as caught:
+        backend.get("config")
     assert caught.value.retryable
+    assert caught.value.message.endswith("the connection was cut")
 
 
 def test_an_s3_server_is_no_chunkstore_server(line: Line, backend: HttpBackend) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,15 @@ import pytest
 from chunkstore_api.tokens import Right, TokensFile
 
 from chunkstore import HttpOptions, InvalidInputError, NotFoundError, PermissionDeniedError, Store
+from chunkstore.backends.http_client import Call, HttpClient
 from chunkstore.compaction import MOST_SEGMENTS
+from chunkstore.testing import servers
+from chunkstore.testing.line import Answer, Line, Request, running
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
 from tests.api.conftest import serving
 from tests.cli.conftest import Place as Desk
 from tests.conftest import Place
+from tests.wire.server_process import server_process
 
 MIB = 1 << 20
 
@@ -51,14 +55,14 @@ def guarded(store: Store, folder: Path) -> Iterator[Guarded]:
             ("guest", Right.READ, ["team/*"]),
         )
     }
-    with serving(store, tokens=file.path) as running:
-        yield Guarded(running.address, store, tokens, folder)
+    with serving(store, tokens=file.path) as served:
+        yield Guarded(served.address, store, tokens, folder)
 
 
 @pytest.fixture
 def server(store: Store, tmp_path: Path) -> Iterator[Guarded]:
-    with guarded(store, tmp_path) as running:
-        yield running
+    with guarded(store, tmp_path) as opened:
+        yield opened
 
 
 def numbers(store: Store, dataset: str) -> list[int]:
@@ -225,6 +229,52 @@ def test_keep_by_a_narrow_token(server: Guarded, tmp_path: Path) -> None:
         store.pull("team/a", tmp_path / "out")
     (tree / "beside.bin").write_bytes(file.read_bytes())
     assert tree_state(tmp_path / "out", times=False).keys() == tree_state(tree, times=False).keys()
+
+
+# direct transfers
+
+
+def test_bulk_goes_past_the_server(
+    minio: servers.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --direct packs go straight to and from MinIO; who cannot is served all the same."""
+    url = minio.store_url("tests", tmp_path.name)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.bin").write_bytes(random_bytes(4 * MIB, 1))
+    Store.create(url, s3=minio.options, cache_folder=tmp_path / "cache").close()
+    with (
+        server_process(url, tmp_path, "--direct") as server,
+        running(Meter(server.port)) as line,
+    ):
+        with Store.open(line.endpoint, cache_folder=tmp_path / "cache") as store:
+            assert store.push(source, "data").stats.sent_bytes > 4 * MIB
+            store.pull("data", tmp_path / "out")
+        assert tree_state(tmp_path / "out") == tree_state(source)
+        assert line.moved < MIB
+        monkeypatch.setattr(HttpClient, "send_elsewhere", _no_way)
+        with Store.open(line.endpoint, cache_folder=tmp_path / "cache") as store:
+            (source / "a.bin").write_bytes(random_bytes(4 * MIB, 2))
+            store.push(source, "data")
+            store.pull("data", tmp_path / "out")
+        assert tree_state(tmp_path / "out") == tree_state(source)
+        assert line.moved > 8 * MIB
+
+
+class Meter(Line):
+    """A line that counts the bytes of all bodies."""
+
+    moved = 0
+
+    def handle(self, request: Request, forward: Callable[[Request], Answer]) -> Answer | None:
+        """Pass everything on."""
+        answer = forward(request)
+        self.moved += len(request.body) + len(answer.body)
+        return answer
+
+
+def _no_way(client: HttpClient, call: Call, *_: object, **__: object) -> Answer:
+    raise client.unusable(call, "blocked")
 
 
 # the library
