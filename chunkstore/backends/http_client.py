@@ -2,7 +2,7 @@
 
 What a server says is held against bounds and types before anybody uses it, and a failure becomes a
 BackendError here, once and for all requests. The token goes to this server and nowhere else.
-Neighbours: `http` asks; `wire` has what S3 clients need too. Implements "Answers" and "Problems" of
+Neighbours: `http` asks; `wire` has what S3 clients need too. Implements "Errors" of
 docs/reference/protocol.md.
 """
 
