@@ -8,10 +8,12 @@ docs/reference/protocol.md.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import socket
 import urllib.parse
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -192,7 +194,11 @@ class HttpClient:
         return self._error(PermissionDeniedError, call, why, _OTHER if self.has_token else _GIVE)
 
     def close(self) -> None:
-        """Give back connections."""
+        """Give back connections; requests that are under way in other threads end with an error."""
+        for key in self._pool.pools.keys():  # noqa: SIM118  # it is no mapping, and never iterated
+            pool = self._pool.pools.get(key)
+            if isinstance(pool, _HangingUp):
+                pool.hang_up()
         self._pool.clear()
 
     def _exchange(
@@ -282,6 +288,8 @@ class HttpClient:
             return error
         if status == 416:
             return self.unusable(call, why, retryable=False)
+        if status == 409 and said:
+            return self._error(BackendError, call, why, hint or "run the same command again")
         return self._error(BackendError, call, why, (hint or None) if said else _NO_SERVER_HINT)
 
     def _error(
@@ -362,9 +370,28 @@ class _SecureConnection(_Patient, HTTPSConnection):
     """One over TLS."""
 
 
-class _Pool(HTTPConnectionPool):
+class _HangingUp(HTTPConnectionPool):
+    """Connections that can be cut while others wait for what comes from them."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def _new_conn(self) -> Any:
+        connection = super()._new_conn()
+        self._opened.add(connection)
+        return connection
+
+    def hang_up(self) -> None:
+        """Cut all connections, those that are in use too."""
+        for connection in list(self._opened):
+            with contextlib.suppress(OSError, AttributeError):  # closed already
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Pool(_HangingUp):
     ConnectionCls = _Connection
 
 
-class _SecurePool(HTTPSConnectionPool):
+class _SecurePool(_HangingUp, HTTPSConnectionPool):
     ConnectionCls = _SecureConnection

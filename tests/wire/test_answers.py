@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from chunkstore.backends.base import CreateOnly, ReplaceIf
 from chunkstore.backends.http import HttpBackend
+from chunkstore.backends.location import HttpLocation, parse_location
 from chunkstore.errors import (
     BackendError,
     ConditionFailedError,
@@ -18,7 +21,7 @@ from chunkstore.errors import (
     StorageFullError,
     UnavailableError,
 )
-from chunkstore.testing.line import Answer, Line, line_to
+from chunkstore.testing.line import Answer, Line, Request, line_to
 from tests.wire.conftest import backend_at
 from tests.wire.object_server import ObjectServer
 
@@ -269,6 +272,28 @@ def test_a_server_that_breaks_off(line: Line, backend: HttpBackend) -> None:
         backend.get("config")
     assert caught.value.retryable
     assert caught.value.message.endswith("the connection was cut")
+
+
+def test_closing_ends_what_is_under_way(line: Line) -> None:
+    """Who waits for an answer while the backend is closed by another thread waits no longer."""
+    asked, end = threading.Event(), threading.Event()
+
+    def answer(request: Request) -> Request:
+        asked.set()
+        end.wait()
+        return request
+
+    line.on_request = answer
+    location = parse_location(line.endpoint)
+    assert isinstance(location, HttpLocation)
+    with ThreadPoolExecutor(1) as pool, HttpBackend(location) as backend:
+        waiting = pool.submit(backend.get, "config")
+        asked.wait()
+        backend.close()
+        error = waiting.exception()
+        end.set()
+    assert isinstance(error, UnavailableError)
+    assert error.message.endswith("the connection was cut")
 
 
 def test_an_s3_server_is_no_chunkstore_server(line: Line, backend: HttpBackend) -> None:
