@@ -46,6 +46,7 @@ _LONGEST_SAID: Final = 500
 _SEND_SECONDS: Final = 90.0
 """For how long a server may take nothing of a body: it lets an upload wait for its turn."""
 
+_LAST_SECONDS: Final = 5.0
 _PIECE: Final = MIB
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FOR_EVER: Final = frozenset(
@@ -114,6 +115,7 @@ class HttpClient:
         if token is None and options.token_file is not None:
             token = read_token(options.token_file)
         self.has_token = token is not None
+        self._limit: dict[str, Any] = {}  # beside the pool's own
         self._headers = {"User-Agent": "chunkstore", "Accept-Encoding": "identity"}
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -194,7 +196,12 @@ class HttpClient:
         return self._error(PermissionDeniedError, call, why, _OTHER if self.has_token else _GIVE)
 
     def close(self) -> None:
-        """Give back connections; requests that are under way in other threads end with an error."""
+        """Give back connections; requests that are under way in other threads end with an error.
+
+        Others may follow, by which a push that was ended saves what is durable; these are not
+        waited for as long.
+        """
+        self._limit = {"timeout": urllib3.Timeout(_LAST_SECONDS)}
         for key in self._pool.pools.keys():  # noqa: SIM118  # it is no mapping, and never iterated
             pool = self._pool.pools.get(key)
             if isinstance(pool, _HangingUp):
@@ -220,6 +227,7 @@ class HttpClient:
                 headers=headers,
                 redirect=False,
                 preload_content=False,
+                **self._limit,
             )
             try:
                 bound = longest if response.status < 300 else _LONGEST_PROBLEM
