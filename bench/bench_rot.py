@@ -82,7 +82,12 @@ class Rot:
         self.counts[f"{what} right" if right else f"WRONG {what}"] += 1
 
     def many(self, batch: Sequence[Harm]) -> None:
-        """Damage several objects at once, repair from the mirror, compare all."""
+        """Damage several objects at once, repair from the mirror, compare all.
+
+        Not the ref and all manifests of a dataset: then nothing is left that tells of it.
+        """
+        if any(harm.kind == "refs" for harm in batch):
+            batch = [harm for harm in batch if harm.kind != "manifests"]
         for harm in {harm.key: harm for harm in batch}.values():
             harm.do(self.copy)
         cache = self.root / "repair-cache"

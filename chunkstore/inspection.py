@@ -6,24 +6,15 @@ Neighbour: `store`, which offers these to callers.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import os
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from chunkstore import layout
-from chunkstore.backends.base import Backend, Capabilities
-from chunkstore.chunker import Chunker, slow_chunker
-from chunkstore.compaction import MOST_SEGMENTS, SMALL
 from chunkstore.entries import page_of
-from chunkstore.errors import BackendError, InvalidInputError, NotFoundError
+from chunkstore.errors import NotFoundError
 from chunkstore.events import Event, Item, ProgressCallback
-from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.manifest import Entry, Manifest
 from chunkstore.format.ref import Ref, VersionRecord
-from chunkstore.limits import MIB
 from chunkstore.objects import Objects, StoredRef
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, near, resolve
@@ -31,7 +22,6 @@ from chunkstore.savings import Savings
 from chunkstore.values import (
     Change,
     DatasetStat,
-    DoctorCheck,
     PushResult,
     StatusResult,
     StoreStat,
@@ -193,89 +183,3 @@ def version_stat(
         stored_bytes=sum(kind.stored_bytes for kind in kinds),
         kinds=kinds,
     )
-
-
-def doctor(
-    backend: Backend, objects: Objects, config: Config, cache_folder: str | None
-) -> list[DoctorCheck]:
-    """Look at storage, chunker and caches; each check stands alone."""
-    checks = [*_check_storage(backend, config), _check_chunker(config)]
-    checks += [_check_index(objects), _check_latency(backend)]
-    if cache_folder is not None:
-        checks.append(_check_cache(cache_folder))
-    return checks
-
-
-def _check_storage(backend: Backend, config: Config) -> Iterator[DoctorCheck]:
-    try:
-        found = backend.probe()
-    except BackendError as error:
-        yield DoctorCheck(name="storage", ok=False, detail=error.message, hint=error.hint)
-        return
-    yield _check_probe(found, config)
-    if found.access:
-        yield DoctorCheck(name="access", ok=True, detail=found.access)
-
-
-def _check_probe(found: Capabilities, config: Config) -> DoctorCheck:
-    if found.many_writers:
-        return DoctorCheck(
-            name="storage", ok=True, detail=f"{found.server} honours conditional writes"
-        )
-    alone = SINGLE_WRITER in config.write_features
-    return DoctorCheck(
-        name="storage",
-        ok=alone,
-        detail=f"{found.server} ignores conditional writes"
-        + ("; the store is for one writer at a time" if alone else ""),
-        hint="let only one push, tag or rm run at once" + ("" if alone else ", or move the store"),
-    )
-
-
-def _check_chunker(config: Config) -> DoctorCheck:
-    try:
-        chunker = Chunker(config.chunker)
-    except InvalidInputError as error:
-        return DoctorCheck(name="chunker", ok=False, detail=error.message, hint=error.hint)
-    slow = slow_chunker(config.chunker.name)
-    data = memoryview(bytes(range(256)) * 4096)
-    started = time.perf_counter()
-    for _ in itertools.repeat(None, 1 if slow else 8):
-        chunker.cut(data, final=True)
-    speed = (1 if slow else 8) * len(data) / (time.perf_counter() - started) / MIB
-    detail = f"{config.chunker.name} cuts {speed:,.0f} MiB/s"
-    return DoctorCheck(name="chunker", ok=slow is None, detail=detail, hint=slow)
-
-
-def _check_index(objects: Objects) -> DoctorCheck:
-    segments = objects.list_segments()
-    noun = "segment" if len(segments) == 1 else "segments"
-    detail = f"{len(segments)} {noun}, {sum(segments.values()) / MIB:,.1f} MiB"
-    many = sum(length < SMALL for length in segments.values()) > 2 * MOST_SEGMENTS
-    hint = "the next pushes merge them" if many else None
-    return DoctorCheck(name="index", ok=not many, detail=detail, hint=hint)
-
-
-def _check_latency(backend: Backend) -> DoctorCheck:
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        backend.get(layout.CONFIG)
-        times.append(time.perf_counter() - started)
-    median = sorted(times)[2] * 1000
-    return DoctorCheck(name="latency", ok=True, detail=f"{median:.1f} ms for a small object")
-
-
-def _check_cache(folder: str) -> DoctorCheck:
-    try:
-        os.makedirs(folder, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        return DoctorCheck(
-            name="cache",
-            ok=False,
-            detail=f"{folder}: {error.strerror}",
-            hint="set another cache folder; without one, pushes read everything again",
-        )
-    detail = f"{folder}, {free / 1024 / MIB:,.1f} GiB free"
-    return DoctorCheck(name="cache", ok=True, detail=detail)

@@ -17,6 +17,7 @@ from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.chunk_index import DEFAULT_BUDGET, ChunkIndex
 from chunkstore.chunker import Chunker
 from chunkstore.copy import Chosen, Copying, Place, choose
+from chunkstore.doctor import doctor
 from chunkstore.errors import InvalidInputError
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.format.config import SINGLE_WRITER, Config
@@ -133,8 +134,11 @@ class Upkeep(Opened):
         self._objects.read_config()
 
     def doctor(self) -> list[values.DoctorCheck]:
-        """Look at the storage, the chunker and the caches; probes with racing small objects."""
-        return inspection.doctor(self._backend, self._objects, self._config, self._caches.folder)
+        """Look at storage, rights, clock, chunker, index, collector and caches.
+
+        Writes small objects below `probe/`, which race for the same key, and removes them.
+        """
+        return doctor(self._backend, self._objects, self._config, self._caches.folder)
 
     def verify(
         self,
