@@ -4,8 +4,9 @@ BIN := .venv/bin
 MINIO := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 WORKERS ?= 3
 SECONDS ?= 60
+RUNS ?= 20000
 
-.PHONY: help venv demo test check lint fuzz large servers bench-requests bench-age bench bench-full bench-peers clean
+.PHONY: help venv demo test check lint fuzz simulate large servers bench-requests bench-age bench bench-full bench-peers clean
 
 help:
 	@echo "make demo     see a real tree pushed, edited, pushed again, pulled and compared"
@@ -13,6 +14,7 @@ help:
 	@echo "make check    everything that CI runs: lint, types, walls, tests"
 	@echo "make servers  install the servers that the tests talk to; MinIO needs Go"
 	@echo "make fuzz     fuzz every decoder, a minute each; SECONDS=600 for longer"
+	@echo "make simulate  writers, readers and collectors in 20,000 orders of their calls; RUNS=1000 for fewer"
 	@echo "make large    files of 2 and 20 GB, and a million files, in and out, memory measured; takes long"
 	@echo "make bench-requests  requests of a small push and a cold read, by the size of the store"
 	@echo "make bench-age       what a pull of the newest of 50 versions reads, against a fresh store"
@@ -41,6 +43,9 @@ lint: venv
 	$(BIN)/lint-imports
 
 check: lint test
+
+simulate: venv
+	$(BIN)/python -m tests.simulation.play --runs $(RUNS)
 
 fuzz: venv
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)

@@ -136,7 +136,7 @@ class Collector:
 
     def run(self) -> GcResult:
         """Collect; see `Store.gc`."""
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             self._state = self._objects.get_gc_state()  # G1
             try:
                 if self._options.apply and self._state.state.condemned:
@@ -146,13 +146,21 @@ class Collector:
             except _OvertakenError:
                 log.info("another collection came between; beginning again")
             except IntegrityError:
-                if self._objects.get_gc_state().state == self._state.state:
+                if attempt == _ATTEMPTS - 1 or self._is_alone():
                     raise
                 log.info("another collection removed what this one was reading; beginning again")
         raise ConflictError(
             f"other collections came between {_ATTEMPTS} times in a row",
             hint="run the same command again; one collection at a time is enough",
         )
+
+    def _is_alone(self) -> bool:
+        """Whether no other collection can have removed what is missing, so that it is damage.
+
+        While packs are condemned two may be at it, and one deletes what both have copied out.
+        """
+        state = self._state.state
+        return not state.condemned and self._objects.read_gc_state() == state
 
     # one collection
 

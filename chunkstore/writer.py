@@ -229,8 +229,15 @@ class _Push:
         return index
 
     def overtaken(self) -> bool:
-        """Whether a collection began or ended since W0, so that what is missing is no damage."""
-        return self._objects.read_gc_state() != self._state
+        """Whether a collection may have removed what is missing, so that it is no damage.
+
+        One began or ended since W0, or ended between the ref, which is read beside it, and W0: then
+        the version was dropped before, and the ref is another one.
+        """
+        if self._objects.read_gc_state() != self._state:
+            return True
+        stored, before = self._refs.get(self._dataset), self._stored
+        return (stored and stored.version) != (before and before.version)
 
     def _load_view(self) -> None:
         self._view.load(
