@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from chunkstore.errors import ConflictError, InvalidInputError
-from chunkstore_cli import output
+from chunkstore_cli import output, podman
 from chunkstore_cli.archives import Archive
 from chunkstore_cli.bindings import Input, NoOutputError, Output
 from chunkstore_cli.engine import Engine, EngineError
@@ -41,26 +41,40 @@ class Container:
 
     coming: Final[Words] = ARCHIVE
 
-    def __init__(self, engine: Engine, folder: str | None) -> None:
-        """Take the engine, and the folder from which relative paths count."""
+    def __init__(
+        self,
+        engine: Engine,
+        image: str,
+        command: Sequence[str],
+        folder: str | None,
+        *,
+        more: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> None:
+        """Take what is to be made; nothing is made yet.
+
+        Args:
+            engine: what makes it.
+            image: what it is made of; the engine may have to fetch it.
+            command: what runs in it; nothing for what the image says.
+            folder: where it runs, and from where relative paths count.
+            more: arguments for its making.
+            quiet: do not show what the engine says meanwhile.
+        """
         self.name = f"chunkstore-{secrets.token_hex(6)}"
         self._engine = engine
+        self._image = image
+        self._command = command
         self._folder = folder
+        self._more = [*more, *(("--workdir", folder) if folder else ())]
+        self._quiet = quiet
         self._is_made = self._is_left = self._is_gone = False
         self._runs = False
         self._signals = 0
 
     @contextlib.contextmanager
-    def made(
-        self, image: str, command: Sequence[str], more: Sequence[str], *, quiet: bool
-    ) -> Iterator[None]:
+    def ready(self) -> Iterator[None]:
         """Have the container within the block, and not after it.
-
-        Args:
-            image: what it is made of; the engine may have to fetch it.
-            command: what runs in it; nothing for what the image says.
-            more: arguments for its making.
-            quiet: do not show what the engine says meanwhile.
 
         Raises:
             EngineError: the image is not there, or an argument makes no sense to the engine.
@@ -68,16 +82,14 @@ class Container:
         with parting_with(self._abandon):
             try:
                 try:
-                    self._create(image, command, more, relay=not quiet)
+                    self._create()
                     yield
                 finally:
                     self._remove()
             finally:  # the one signal that may have come meanwhile
                 self._remove()
 
-    def _create(
-        self, image: str, command: Sequence[str], more: Sequence[str], *, relay: bool
-    ) -> None:
+    def _create(self) -> None:
         try:
             self._is_made = True  # or may be, where a signal comes while it is made
             self._engine.call(
@@ -87,10 +99,10 @@ class Container:
                 "--interactive",
                 "--log-driver",
                 "none",  # what the process prints is not kept on this machine's disk either
-                *more,
-                image,
-                *command,
-                relay=relay,
+                *self._more,
+                self._image,
+                *self._command,
+                relay=not self._quiet,
             )
         except EngineError:
             self._is_made = False
@@ -119,8 +131,14 @@ class Container:
             NotFoundError, IntegrityError, BackendError: as a pull.
         """
         archive = Archive(store, wanted.where, target=self.place(wanted.target))
-        with self._engine.fed("cp", "-", f"{self.name}:/") as sink:
+        with self._filled() as sink:
             return archive.write(sink, progress)
+
+    def _filled(self) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """Give what takes a tar stream that is unpacked in the container."""
+        if self._engine.is_podman:
+            return podman.filled(self._engine, self.name)
+        return self._engine.fed("cp", "-", f"{self.name}:/")
 
     def foretell(self, store: Store, wanted: Input) -> tuple[int, int]:
         """Return how many files and bytes of an input would be put there."""

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, ClassVar, Final
 
@@ -24,7 +24,8 @@ _KNOWN: Final = ("docker", "podman")
 _PIPE: Final = 1 << 20
 _LINES: Final = 20
 _LONGEST: Final = 4000
-_TOLD: Final = 400  # characters of an error; podman's may have thousands, and end with the cause
+_TOLD: Final = 400  # characters of an error; podman's may have thousands
+_GRACE: Final = 5.0  # seconds for a call that is no longer wanted
 _PATIENCE: Final = 1.0  # seconds for the last words of a call that has ended
 
 
@@ -48,6 +49,15 @@ class Engine:
     def name(self) -> str:
         """What the program is called."""
         return os.path.basename(self.words[0])
+
+    @property
+    def is_podman(self) -> bool:
+        """Whether it is podman, whatever the program is called.
+
+        Raises:
+            EngineError: it cannot be run.
+        """
+        return self.call("--version").startswith("podman")
 
     def line(self, *arguments: str) -> str:
         """Return a call as one would type it."""
@@ -81,6 +91,18 @@ class Engine:
                 call.finish()
                 raise EngineError(f"{self.line(*arguments)} stopped reading") from None
             call.finish()
+
+    @contextlib.contextmanager
+    def beside(self, *arguments: str) -> Iterator[Callable[[], None]]:
+        """Have a call run beside the block; give what raises EngineError if it has ended."""
+        with _Call(self, arguments) as call:
+
+            def check() -> None:
+                if call.process.poll() is not None:
+                    call.finish()
+                    raise EngineError(f"{self.line(*arguments)} has ended")
+
+            yield check
 
     @contextlib.contextmanager
     def read(self, *arguments: str) -> Iterator[EngineStream]:
@@ -135,7 +157,11 @@ class _Call:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.terminate()
+            try:
+                self.process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
@@ -153,8 +179,7 @@ class _Call:
             self._listener.join(_PATIENCE)
             lines = (line.removeprefix("Error: ") for line in self._said if line.strip())
             said = "; ".join(lines) or f"it ended with status {status}"
-            clipped = said if len(said) <= _TOLD else f"... {said[-_TOLD:]}"
-            raise EngineError(f"{self._text}: {clipped}")
+            raise EngineError(f"{self._text}: {clipped(said)}")
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
@@ -188,6 +213,11 @@ class EngineStream:
         if not data:
             self._call.finish()
         return data
+
+
+def clipped(text: str) -> str:
+    """Return an engine's error no longer than one can read; they end with the cause."""
+    return text if len(text) <= _TOLD else f"... {text[-_TOLD:]}"
 
 
 def find_engine(command: str | None, more: Sequence[str] = ()) -> Engine:
@@ -225,4 +255,7 @@ def split_words(texts: Sequence[str]) -> list[str]:
     try:
         return [word for text in texts for word in shlex.split(text)]
     except ValueError as error:
-        raise InvalidInputError(f"cannot be read: {shlex.join(texts)}: {error}") from error
+        raise InvalidInputError(
+            f"cannot be read as words: {' '.join(texts)!r}: {error}",
+            hint="quote as in a shell: --create-arg '--label \"a b\"'",
+        ) from error

@@ -68,6 +68,10 @@ class Host:
         self._early: list[signal.Signals] = []
         self._signals = 0
 
+    def ready(self) -> contextlib.AbstractContextManager[None]:
+        """Do nothing: this machine is there."""
+        return contextlib.nullcontext()
+
     def place(self, path: str) -> str:
         """Return a path as seen from the current folder."""
         return os.path.join(self._folder or "", path)

@@ -80,8 +80,14 @@ class Job:
         self._check_places(site)
         with self._session.open_store() as store:
             self._pin(store)
-            for wanted in self._inputs:
-                self._bring(site, store, wanted)
+        with site.ready():
+            return self._run(site)
+
+    def _run(self, site: Site) -> int:
+        if self._inputs:
+            with self._session.open_store() as store:
+                for wanted in self._inputs:
+                    self._bring(site, store, wanted)
         started = time.monotonic()
         ended = site.run()
         self._summary |= {"process": ended, "seconds": round(time.monotonic() - started, 3)}

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,13 +170,14 @@ class Box:
 
 
 @pytest.fixture(scope="session")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+def box() -> Iterator[Box]:
     """Real containers, where there can be any."""
     if os.geteuid() or not all(map(shutil.which, ("podman", "runc", "busybox"))):
         pytest.skip(NO_PODMAN)
-    box = Box(tmp_path_factory.mktemp("podman"))
-    yield box
-    shell(f"{box.engine} rm --all --force; {box.engine} rmi --all --force")
+    with tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp") as folder:  # podman wants it short
+        box = Box(Path(folder))
+        yield box
+        shell(f"{box.engine} rm --all --force; {box.engine} rmi --all --force")
 
 
 @pytest.fixture(scope="session")

@@ -109,6 +109,7 @@ def test_the_course(stocked: Place, fake: Fake) -> None:
     )
     assert created.startswith(f"{start_} IMAGE sh -c cat")
     assert calls == [
+        "--version",
         "cp - NAME:/",
         "start --attach --interactive NAME",
         "container inspect --format {{.State.Status}} {{.State.ExitCode}} NAME",
@@ -150,9 +151,7 @@ def test_every_call_that_fails(
     if call != "create":
         assert fake.calls[-1].startswith("rm ")
     ended = run(stocked, script="exit 9")
-    assert ended.status == (
-        status if call in ("create", "cp-in", "start", "container", "rm") else 9
-    )
+    assert ended.status == (9 if call in ("cp-out", "cut", "rm") else status)
 
 
 HOSTILE = {
@@ -199,11 +198,11 @@ def test_names_and_targets(stocked: Place, fake: Fake) -> None:
     stocked.well("push", "empty", "empty")
     ended = stocked.start(
         *("run", "--image", "IMAGE", *arguments, "-w", "/deep/./x/..", "--out", "f=a:b/c.txt"),
-        *("--", "sh", "-c", "find . -type f -o -empty | sort > deep/f"),
+        *("--", "sh", "-c", "find . ! -name f \\( -type f -o -empty \\) | LC_ALL=C sort > deep/f"),
     )
     assert ended.status == 0, ended
     assert stocked.well("cat", "a:b/c.txt").lines == [
-        *("./cats/kit/a.txt", "./cats/tom.bin", "./deep/er/n.txt", "./deep/f", "./deep/hollow"),
+        *("./cats/kit/a.txt", "./cats/tom.bin", "./deep/er/n.txt", "./deep/hollow"),
         *("./deep/in/notes.txt", "./deep/kit/a.txt", "./notes.txt", "./old.txt"),
     ]
     for bad in (["--in", "pets=in"], ["--out", "out=left"]):
@@ -219,8 +218,7 @@ def test_what_is_wrong_is_said_before(stocked: Place, fake: Fake) -> None:
     stocked.failing(2, *one, "--create-arg", "'", "true")
     stocked.failing(4, *one, "--in", "pets@7=/in", "true")
     stocked.failing(4, *one, "--in", "pets:none=/in", "true")
-    assert not any(call.startswith("start") for call in fake.calls)
-    assert not fake.is_there
+    assert not (fake.folder / "calls").exists()
     stocked.failing(4, *one, "--engine", "nosuchengine", "true")
     stocked.variable("PATH", str(stocked.folder))
     stocked.variable("CHUNKSTORE_ENGINE", "")
@@ -342,7 +340,7 @@ def test_podman_that_fails(stocked: Place, box: Box) -> None:
     assert "error: podman did not run the container to its end" in ended.errors
     ended = stocked.start("run", *options, "--in", "pets:notes.txt=/bin", "ls")
     assert (ended.status, ended.output) == (1, b""), ended
-    assert "error: podman cp: " in ended.errors
+    assert "error: podman cannot fill the container: " in ended.errors
     assert stocked.run("log", "left").status == 4
     assert box.containers() == []
 

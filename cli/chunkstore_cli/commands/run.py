@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -134,7 +133,8 @@ def run(
         discard_on_failure=discard_on_failure,
         keep_container=keep_container,
     )
-    with hangup_stops(), _site(session, image, command, **where, dry_run=dry_run) as site:
+    site = _site(session, image, command, **where)
+    with hangup_stops():
         return job.foretell(site, command) if dry_run else job.run(site)
 
 
@@ -150,7 +150,6 @@ def _check_options(image: str | None) -> None:
             )
 
 
-@contextlib.contextmanager
 def _site(
     session: Session,
     image: str | None,
@@ -163,31 +162,26 @@ def _site(
     engine: str | None,
     engine_args: Sequence[str],
     create_args: Sequence[str],
-    dry_run: bool,
-) -> Iterator[Site]:
-    """Give where the command runs; a container is there within the block."""
+) -> Site:
+    """Return where the command runs."""
     if image is None:
         from chunkstore_cli.host import Host
 
         given = dict(text.split("=", 1) for text in variables if "=" in text)
-        yield Host(command, workdir, {**os.environ, **given}, links=links, delete=delete)
-        return
+        return Host(command, workdir, {**os.environ, **given}, links=links, delete=delete)
     from chunkstore_cli.container import Container
     from chunkstore_cli.engine import find_engine, split_words
 
     if image.startswith("-"):
         raise InvalidInputError(f"not an image: {image!r}", hint="give its name")
-    found = find_engine(engine or session.engine, engine_args)
-    container = Container(found, workdir)
-    if dry_run:
-        yield container
-        return
-    more = [*split_words(create_args)]
-    more += [word for text in variables for word in ("--env", text)]
-    more += ["--workdir", workdir] if workdir else []
-    quiet = session.common.quiet or session.common.json
-    with container.made(image, command, more, quiet=quiet):
-        yield container
+    return Container(
+        find_engine(engine or session.engine, engine_args),
+        image,
+        command,
+        workdir,
+        more=[*split_words(create_args), *(w for text in variables for w in ("--env", text))],
+        quiet=session.common.quiet or session.common.json,
+    )
 
 
 run.allow_interspersed_args = False  # the options of COMMAND are its own
