@@ -8,20 +8,16 @@ docs/reference/protocol.md.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
-import socket
 import urllib.parse
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from chunkstore.backends import http_pool
 from chunkstore.backends.credentials import check_token, read_token
 from chunkstore.backends.location import HttpLocation
 from chunkstore.backends.wire import Buffers, connections, is_tls_for_ever
@@ -43,9 +39,6 @@ WILLING: Final = "Chunkstore-Direct"
 
 _LONGEST_PROBLEM: Final = 64 * KIB
 _LONGEST_SAID: Final = 500
-_SEND_SECONDS: Final = 90.0
-"""For how long a server may take nothing of a body: it lets an upload wait for its turn."""
-
 _LAST_SECONDS: Final = 5.0
 _PIECE: Final = MIB
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -110,7 +103,7 @@ class HttpClient:
         self.near = _is_loopback(location.root)
         self._root = location.root
         self._pool = connections(patience, secure=self.secure, ca_file=options.ca_file)
-        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        http_pool.use(self._pool)
         token = options.token and check_token(options.token, "the token that was given")
         if token is None and options.token_file is not None:
             token = read_token(options.token_file)
@@ -202,10 +195,7 @@ class HttpClient:
         waited for as long.
         """
         self._limit = {"timeout": urllib3.Timeout(_LAST_SECONDS)}
-        for key in self._pool.pools.keys():  # noqa: SIM118  # it is no mapping, and never iterated
-            pool = self._pool.pools.get(key)
-            if isinstance(pool, _HangingUp):
-                pool.hang_up()
+        http_pool.hang_up(self._pool)
         self._pool.clear()
 
     def _exchange(
@@ -357,49 +347,3 @@ def _printable(text: str) -> str:
 
 def _seconds(text: str | None) -> float | None:
     return float(text) if text and text.isascii() and text.isdigit() and len(text) < 6 else None
-
-
-class _Patient:
-    """A connection on which a body may wait for longer than it took to connect."""
-
-    sock: socket.socket | None
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]  # that of the connection it is mixed into
-        if self.sock is not None:
-            self.sock.settimeout(_SEND_SECONDS)
-
-
-class _Connection(_Patient, HTTPConnection):
-    """A plain one."""
-
-
-class _SecureConnection(_Patient, HTTPSConnection):
-    """One over TLS."""
-
-
-class _HangingUp(HTTPConnectionPool):
-    """Connections that can be cut while others wait for what comes from them."""
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        self._opened.add(connection)
-        return connection
-
-    def hang_up(self) -> None:
-        """Cut all connections, those that are in use too."""
-        for connection in list(self._opened):
-            with contextlib.suppress(OSError, AttributeError):  # closed already
-                connection.sock.shutdown(socket.SHUT_RDWR)
-
-
-class _Pool(_HangingUp):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(_HangingUp, HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
