@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from chunkstore import patterns
 from chunkstore.errors import (
     AlreadyExistsError,
     FilesystemError,
@@ -84,28 +85,11 @@ class Token:
 
     def reaches(self, dataset: str) -> bool:
         """Whether one of its patterns stands for a dataset."""
-        return any(matches(pattern, dataset) for pattern in self.datasets)
+        return any(patterns.matches(pattern, dataset) for pattern in self.datasets)
 
     def lives(self, now: float) -> bool:
         """Whether it has not ended at a time."""
         return self.expires is None or now < self.expires
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern stands for all of a name; takes time in proportion to their lengths."""
-    first, *rest = pattern.split("*")
-    if not rest:
-        return name == pattern
-    *middle, last = rest
-    if not (name.startswith(first) and name.endswith(last)):
-        return False
-    at, end = len(first), len(name) - len(last)
-    for piece in middle:
-        found = name.find(piece, at, end)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return at <= end
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import threading
 import urllib.parse
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from chunkstore.backends.base import (
@@ -32,16 +31,14 @@ from chunkstore.backends.direct import Direct
 from chunkstore.backends.http_client import Answer, Call, HttpClient
 from chunkstore.backends.location import HttpLocation
 from chunkstore.backends.retry import DEFAULT_DEADLINE
+from chunkstore.backends.server_info import ServerInfo, server_info
 from chunkstore.backends.wire import Buffers, is_range
 from chunkstore.errors import (
-    BackendError,
     ConditionFailedError,
     InvalidInputError,
     KeyAbsentError,
 )
 from chunkstore.limits import MIB
-
-PROTOCOL: Final = 1
 
 LONGEST_OBJECT: Final = 1024 * MIB
 """Bytes of an object that is asked for whole; what may be longer is read by ranges."""
@@ -52,31 +49,6 @@ _DATASETS: Final = 8
 _REFS: Final = "refs/"
 _VERSION: Final = re.compile(r"[!#-~]{1,256}")
 _YEARS: Final = 1e12  # seconds
-_RIGHTS: Final = ("read", "write", "admin")
-
-
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """What a server says of itself and of what the caller may do.
-
-    Attributes:
-        name: the server and its version.
-        right: the most that is allowed: "read", "write" or "admin".
-        everywhere: whether that holds for all datasets.
-        datasets: patterns of those for which it holds.
-        direct: whether packs may be sent straight to the storage.
-    """
-
-    name: str
-    right: str
-    everywhere: bool
-    datasets: tuple[str, ...]
-    direct: bool
-
-    def reaches(self, dataset: str) -> bool:
-        """Whether one of its patterns stands for a dataset; `*` stands for any characters."""
-        parts = (".*".join(map(re.escape, pattern.split("*"))) for pattern in self.datasets)
-        return self.everywhere or any(re.fullmatch(part, dataset) for part in parts)
 
 
 class HttpBackend(Backend):
@@ -178,7 +150,8 @@ class HttpBackend(Backend):
 
     def probe(self) -> Capabilities:
         server = self.server()
-        reach = "all datasets" if server.everywhere else ", ".join(server.datasets) or "none"
+        shown = ", ".join(server.datasets[:20])[:500] or "no datasets"
+        reach = "all datasets" if server.everywhere else shown
         by = "the token gives" if self._client.has_token else "without a token there is"
         access = f"{by} {server.right} on {reach}"
         if not self._client.secure and not self._client.near:
@@ -200,7 +173,7 @@ class HttpBackend(Backend):
             if self._server is None:
                 call = Call("ask", None)
                 answer = self._client.send(call, "GET", "/v1/server")
-                self._server = _server_info(self._client, call, answer)
+                self._server = server_info(self._client, call, answer)
             return self._server
 
     def close(self) -> None:
@@ -327,26 +300,3 @@ def checked_version(client: HttpClient, call: Call, text: str, *, quoted: bool =
     if not _VERSION.fullmatch(text):
         client.raise_unusable(call, "the answer has no version that can be one")
     return text
-
-
-def _server_info(client: HttpClient, call: Call, answer: Answer) -> ServerInfo:
-    found = client.json(call, answer)
-    protocol, name, right = found.get("protocol"), found.get("server"), found.get("right")
-    datasets = found.get("datasets")
-    if protocol != PROTOCOL:
-        raise BackendError(
-            f"the server at {client.url} speaks another protocol than {PROTOCOL}",
-            operation=call.operation,
-            hint="install the version of chunkstore that the server has",
-        )
-    if (
-        not isinstance(name, str)
-        or right not in _RIGHTS
-        or not isinstance(found.get("everywhere"), bool)
-        or not isinstance(datasets, list)
-        or not all(isinstance(pattern, str) for pattern in datasets)
-    ):
-        client.raise_unusable(call, "the server does not say what is allowed")
-    shown = tuple(pattern[:201] for pattern in datasets[:20])
-    direct = found.get("direct") is True
-    return ServerInfo(name[:100], right, found["everywhere"], shown, direct)

@@ -20,13 +20,14 @@ import pytest
 from chunkstore_api.access import OPEN
 from chunkstore_api.app import create_app
 from chunkstore_api.settings import Settings
-from chunkstore_api.tokens import Right, TokensFile, matches
+from chunkstore_api.tokens import Right, TokensFile
 from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkstore import Store
 from chunkstore.errors import AlreadyExistsError, InvalidInputError, NotFoundError, RefusedError
+from chunkstore.patterns import matches
 from tests.api.conftest import Served, serving
 
 SCOPED = "/v1/datasets/{name}/versions/latest/files/f.txt"

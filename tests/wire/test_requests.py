@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from chunkstore.backends.base import Access, Backend, CreateOnly, Fetched, Overw
 from chunkstore.backends.http import HttpBackend
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.errors import (
+    BackendError,
     ConditionFailedError,
     InvalidInputError,
     NotFoundError,
     PermissionDeniedError,
     RefusedError,
 )
+from chunkstore.testing import servers
 from tests.wire.conftest import backend_at
 from tests.wire.object_server import ObjectServer, object_server
 
@@ -92,6 +95,26 @@ def test_a_token_is_never_shown(server: ObjectServer, caplog: pytest.LogCaptureF
             backend.get("config")
         shown = [repr(backend), str(caught.value), repr(caught.value), backend.url, caplog.text]
         assert not [text for text in shown if "5ec2e7" in text]
+
+
+# TLS
+
+
+def test_an_authority_of_ones_own(tmp_path: Path) -> None:
+    """A certificate of one's own counts where its authority is named, and nowhere else."""
+    certificate = servers.make_certificate(tmp_path / "tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, tmp_path / "tls" / "private.key")
+    with object_server(MemoryBackend()) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        address = server.address.replace("http:", "https:")
+        with backend_at(f"{address}?ca={certificate}") as backend:
+            backend.put("key", [DATA], CreateOnly())
+            assert backend.get("key", (5, 9)).data == DATA[5:9]
+        with backend_at(address) as backend, pytest.raises(BackendError) as caught:
+            backend.get("key")
+        assert not caught.value.retryable
+        assert "?ca=FILE" in (caught.value.hint or "")
 
 
 # by virtue of which datasets
