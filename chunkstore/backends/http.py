@@ -38,7 +38,7 @@ from chunkstore.errors import (
     InvalidInputError,
     KeyAbsentError,
 )
-from chunkstore.limits import MIB
+from chunkstore.limits import MIB, NAME
 
 LONGEST_OBJECT: Final = 1024 * MIB
 """Bytes of an object that is asked for whole; what may be longer is read by ranges."""
@@ -182,8 +182,8 @@ class HttpBackend(Backend):
     def _path(self, key: str) -> str:
         """Return the path of a key; a dataset whose ref is asked for is remembered."""
         check_key(key)
-        if key.startswith(_REFS):
-            name = key.removeprefix(_REFS)
+        name = key.removeprefix(_REFS)
+        if name != key and NAME.fullmatch(name.replace("~", "/")):
             with self._lock:
                 if name in self._datasets:
                     self._datasets.remove(name)

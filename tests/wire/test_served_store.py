@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from chunkstore_api.tokens import Right, TokensFile
 
-from chunkstore import HttpOptions, InvalidInputError, NotFoundError, PermissionDeniedError, Store
+from chunkstore import (
+    BackendError,
+    HttpOptions,
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+    Store,
+    UnavailableError,
+)
+from chunkstore.backends.base import CreateOnly
 from chunkstore.backends.http_client import Call, HttpClient
 from chunkstore.compaction import MOST_SEGMENTS
+from chunkstore.errors import ConditionFailedError, KeyAbsentError
+from chunkstore.format.ref import empty_ref, encode_ref
 from chunkstore.testing import servers
 from chunkstore.testing.line import Answer, Line, Request, running
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
@@ -106,6 +117,46 @@ def test_push_and_pull(place: Place, tmp_path: Path, tree: Path, tokens: bool) -
         with client.open_file("data:large.bin") as file:
             file.seek(-5, 2)
             assert file.read() == b"other"
+
+
+def test_objects_are_those_of_the_storage(server: Guarded, tree: Path) -> None:
+    """Every object is got, whole and by ranges, and listed through a server as it is stored."""
+    server.behind.push(tree, "data")
+    server.behind.push(tree, "team/a", message="again")
+    behind = server.behind.objects.backend
+    with server.as_("admin") as store:
+        through = store.objects.backend
+        for prefix in ("", "packs/", "index/", "manifests/", "refs/", "gc/", "nothing/"):
+            stored = list(behind.list(prefix))
+            assert list(through.list(prefix)) == stored
+            for info in stored:
+                assert list(through.list(prefix, after=info.key)) == [
+                    other for other in stored if other.key > info.key
+                ]
+        for info in behind.list(""):
+            fetched = behind.get(info.key)
+            assert through.get(info.key) == fetched
+            told = through.head(info.key)
+            assert replace(told, modified=info.modified) == info
+            assert abs(told.modified - info.modified) < 0.001
+            for start, end in ((0, 1), (info.length - 1, info.length), (3, info.length - 3)):
+                assert through.get(info.key, (start, end)).data == fetched.data[start:end]
+            with pytest.raises(UnavailableError) as short:
+                through.get(info.key, (1, info.length + 1))
+            assert not short.value.retryable
+        for kind in ("packs/aa/aa", "index/", "manifests/"):
+            key = kind + "a" * 62 + ("" if kind.startswith("packs") else "aa")
+            for call in (through.get, through.head):
+                with pytest.raises(KeyAbsentError):
+                    call(key)
+            through.delete([key])
+        with pytest.raises(ConditionFailedError):
+            through.put("refs/data", [encode_ref(empty_ref("data"))], CreateOnly())
+        for key in ("config", "free", "packs/free", "refs/UPPER", "gc/other"):
+            with pytest.raises(BackendError) as refused:
+                through.put(key, [b"x"], CreateOnly())
+            assert not refused.value.retryable
+        assert list(through.list("")) == list(behind.list(""))
 
 
 def test_rights(server: Guarded, tree: Path) -> None:
