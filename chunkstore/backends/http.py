@@ -65,6 +65,7 @@ class HttpBackend(Backend):
             InvalidInputError: the token or the CA file is none.
             ChunkstoreError: the file of the token cannot be used; as `credentials.read_token`.
         """
+        self._location = location
         self._client = HttpClient(location, patience)
         self._direct = Direct(self._client)
         self._lock = threading.Lock()
@@ -74,7 +75,7 @@ class HttpBackend(Backend):
 
     @property
     def url(self) -> str:
-        return self._client.url
+        return str(self._location)
 
     def get(self, key: str, byte_range: tuple[int, int] | None = None) -> Fetched:
         call = Call("get", key)

@@ -98,7 +98,7 @@ class HttpClient:
             ChunkstoreError: the file of the token cannot be used; as `read_token`.
         """
         options = location.options
-        self.url = str(location)
+        self.url = location.root
         self.secure = location.root.startswith("https:")
         self.near = _is_loopback(location.root)
         self._root = location.root
@@ -286,9 +286,10 @@ class HttpClient:
             return error
         if status == 416:
             return self.unusable(call, why, retryable=False)
-        if status == 409 and said:
-            return self._error(BackendError, call, why, hint or "run the same command again")
-        return self._error(BackendError, call, why, (hint or None) if said else _NO_SERVER_HINT)
+        if not said or status == 404:
+            return self._error(BackendError, call, why, hint or _NO_SERVER_HINT)
+        again = "run the same command again" if status == 409 else None
+        return self._error(BackendError, call, why, hint or again)
 
     def _error(
         self, kind: type[BackendError], call: Call, why: str, hint: str | None
