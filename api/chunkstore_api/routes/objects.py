@@ -63,23 +63,31 @@ Key = Annotated[str, Path(description="the key of an object", examples=["config"
 OBJECT: Final = "/v1/objects/{key:file}"
 _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 _VERSION: Final = re.compile(r'"([\x21\x23-\x7e]+)"')
+
+
+def _headers_of(*names: str) -> list[dict[str, Any]]:
+    """Return what OpenAPI says of headers of requests."""
+    return [
+        {"name": name, "in": "header", "description": _HEADERS[name], "schema": {"type": "string"}}
+        for name in names
+    ]
+
+
+_HEADERS: Final = {
+    "If-None-Match": "`*`: no object may have the key",
+    "If-Match": "the version that is to be replaced, in quotes",
+    "Range": "`bytes=A-B`, `bytes=A-` or `bytes=-N`",
+    "Chunkstore-Dataset": "datasets by virtue of which a caller of some reads and sends",
+    "Chunkstore-Direct": "`1`: a range of a pack may come from the storage, by 307",
+}
+_READING: Final = {"parameters": _headers_of("Chunkstore-Dataset")}
+_RANGED: Final = {"parameters": _headers_of("Range", "Chunkstore-Dataset", "Chunkstore-Direct")}
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     },
-    "parameters": [
-        {
-            "name": name,
-            "in": "header",
-            "description": description,
-            "schema": {"type": "string"},
-        }
-        for name, description in (
-            ("If-None-Match", "`*`: no object may have the key"),
-            ("If-Match", "the version that is to be replaced, in quotes"),
-        )
-    ],
+    "parameters": _headers_of("If-None-Match", "If-Match", "Chunkstore-Dataset"),
 }
 _BYTES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -111,7 +119,7 @@ async def _asked(served: Context, function: Callable[[], Result]) -> Result:
         return await served.downloads.run(function)
 
 
-@router.get("/v1/objects")
+@router.get("/v1/objects", openapi_extra=_READING)
 async def list_objects(
     served: Served,
     caller: Asking,
@@ -139,7 +147,7 @@ async def list_objects(
     )
 
 
-@router.head(OBJECT, operation_id="head_object")
+@router.head(OBJECT, operation_id="head_object", openapi_extra=_READING)
 async def head_object(served: Served, caller: Asking, key: Key) -> Response:
     """Say how long an object is, and its version."""
     check_key(key)
@@ -151,7 +159,13 @@ async def head_object(served: Served, caller: Asking, key: Key) -> Response:
     return Response(headers=headers, media_type="application/octet-stream")
 
 
-@router.get(OBJECT, operation_id="get_object", response_class=Response, responses=_BYTES)
+@router.get(
+    OBJECT,
+    operation_id="get_object",
+    response_class=Response,
+    responses=_BYTES,
+    openapi_extra=_RANGED,
+)
 async def get_object(
     request: Request,
     served: Served,
