@@ -32,11 +32,13 @@ class Caller:
         right: the most that the caller may do.
         token: None where the server asks for none.
         named: the datasets of the request's header that the caller reaches, in its order.
+        others: those that it does not reach.
     """
 
     right: Right
     token: Token | None
     named: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def wide(self) -> bool:
@@ -58,6 +60,22 @@ class Caller:
             raise NotFoundError(f"no dataset {dataset!r}")
         if not self.right.includes(right):
             raise less(f"this takes a token that may {right.value}", right)
+
+    def sends_for(self) -> str | None:
+        """Return the dataset for which the caller sends chunks, None where none is named.
+
+        Raises:
+            RequestError: 404, datasets are named and none is there for the caller.
+        """
+        if self.others and not self.named:
+            assert self.token is not None
+            raise RequestError(
+                404,
+                "not_found",
+                f"no dataset {self.others[0]!r}",
+                hint=f"the token is for {' and '.join(self.token.datasets)}",
+            )
+        return self.named[0] if self.named else None
 
     def require_wide(self, right: Right) -> None:
         """Return where the caller has a right on all datasets; raises as `require`."""
@@ -84,7 +102,8 @@ def caller_of(request: Request) -> Caller:
             "invalid_input",
             f"the header Chunkstore-Dataset has names of datasets, at most {MOST_DATASETS}",
         )
-    return Caller(token.right, token, tuple(name for name in names if token.reaches(name)))
+    named = tuple(name for name in names if token.reaches(name))
+    return Caller(token.right, token, named, tuple(name for name in names if name not in named))
 
 
 def forbidden(message: str) -> RequestError:

@@ -234,6 +234,8 @@ class Guarded:
             caller.require_wide(Right.ADMIN)
         elif kind == Kind.REF:
             caller.require(Right.WRITE, layout.dataset_of(key))
+        elif kind in (Kind.PACK, Kind.SEGMENT) and not caller.wide:
+            caller.sends_for()  # before anything is sent
         return kind
 
     def put(self, caller: Caller, key: str, mode: PutMode, body: Spooled) -> tuple[str, bool]:
@@ -406,11 +408,12 @@ def _dataset_of(caller: Caller) -> str:
     Raises:
         RequestError: 400, the request names none that the caller reaches.
     """
-    if not caller.named:
+    dataset = caller.sends_for()
+    if dataset is None:
         raise RequestError(
             400, "invalid_input", "for which dataset?", hint="send the header Chunkstore-Dataset"
         )
-    return caller.named[0]
+    return dataset
 
 
 def _within(wanted: Wanted | None, info: ObjectInfo) -> tuple[int, int]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chunkstore import layout
+from chunkstore import HttpOptions, Store, layout
 from chunkstore.backends.base import CreateOnly
 from chunkstore.format.blob import encode_list, make_blob
 from chunkstore.format.gc import GcState, encode_condemned, encode_gc_state
 from chunkstore.format.pack import PackClass
 from chunkstore.format.ref import Ref, decode_ref, empty_ref, encode_ref
 from chunkstore.ids import ChunkKind, ManifestId, chunk_id
+from chunkstore.testing.trees import random_bytes
 from tests.api.conftest import Served, serving
 from tests.api.forging import (
     OBJECTS,
@@ -377,3 +380,23 @@ def test_a_list_is_no_part_of_a_file(dataset: Dataset) -> None:
     assert chunk_id(ChunkKind.LIST, data) == identifier
     entry = file_entry("a", data, ids=identifier)
     dataset.refuses_version(dataset.draft([entry]), 409, "missing_object")
+
+
+def test_many_push_through_two_servers(served: Served, tmp_path: Path) -> None:
+    """Pushes to one dataset by two processes at once: each becomes a version, none is lost."""
+    with serving(served.store) as other:
+
+        def push(number: int) -> int | None:
+            tree = tmp_path / str(number)
+            tree.mkdir()
+            (tree / "file").write_bytes(random_bytes(150_000, number))
+            address = (served.address, other.address)[number % 2]
+            with Store.open(address, http=HttpOptions(), cache_folder=tree / "cache") as store:
+                return store.push(tree / "file", "pets", name="file").version
+
+        with ThreadPoolExecutor(4) as pool:
+            numbers = list(pool.map(push, range(6)))
+    assert sorted(number for number in numbers if number) == [1, 2, 3, 4, 5, 6]
+    for number, version in enumerate(numbers):
+        with served.store.open_file(f"pets@{version}:file") as file:
+            assert file.read() == random_bytes(150_000, number)

@@ -327,6 +327,12 @@ def test_rights_of_commits(scene: Scene) -> None:
         draft = Draft([[file_entry("f", b"x")]], dataset="pets")
         manifest = layout.manifest_key(draft.recorded(1).manifest_id)
         scene.server.problem(put(client, manifest, draft.manifest()), 404, "not_found")
+    with scene.client("team", "pets") as client:
+        sent = pack_of((frame_of([b"for others"]), b"for others"))
+        problem = scene.server.problem(put(client, *sent), 404, "not_found")
+        assert problem["detail"] == "no dataset 'pets'"
+        assert "team/*" in str(problem["hint"])
+        assert client.head(f"/v1/objects/{sent[0]}").status_code == 404
     for headers in ({"Chunkstore-Dataset": "A"}, {"Chunkstore-Dataset": ",".join("abcdefghi")}):
         with scene.client("pets") as client:
             answer = client.get("/v1/objects/config", headers=headers)

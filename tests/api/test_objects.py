@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 import io
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
+from chunkstore import Store
 from chunkstore.testing.trees import make_tree
-from tests.api.conftest import Served
+from tests.api.conftest import Served, serving
 from tests.api.remote import Remote, remote_store
 
 OBJECTS = "/v1/objects"
@@ -214,3 +216,20 @@ def test_the_server_says_what_it_can(served: Served) -> None:
     assert document["protocol"] == 1
     assert (document["right"], document["everywhere"], document["direct"]) == ("admin", True, False)
     assert document["longest"]["pack"] == 128 << 20
+
+
+def test_what_breaks_off_is_not_there(store: Store) -> None:
+    """A body that is cut off, or of which nothing comes any more, stores nothing."""
+    with serving(store, idle=1) as served:
+        host, port = served.address.removeprefix("http://").split(":")
+        key = f"manifests/{'0' * 64}"
+        head = f"PUT {OBJECTS}/{key} HTTP/1.1\r\nHost: {host}\r\nIf-None-Match: *\r\n"
+        for ends in (True, False):
+            with socket.create_connection((host, int(port)), timeout=60) as line:
+                line.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + bytes(500))
+                if ends:
+                    line.shutdown(socket.SHUT_WR)
+                    continue
+                assert b" 408 " in line.recv(4096).split(b"\r\n")[0]
+        assert served.client.head(f"{OBJECTS}/{key}").status_code == 404
+        assert not list(store.objects.backend.list("manifests/"))
