@@ -20,7 +20,7 @@ from chunkstore_api.body import Body
 from chunkstore_api.bounds import lift
 from chunkstore_api.context import Context
 from chunkstore_api.digests import too_large
-from chunkstore_api.guarded import Spooled
+from chunkstore_api.incoming import Spooled
 from chunkstore_api.problems import RequestError
 
 log = logging.getLogger(__name__)

@@ -138,6 +138,10 @@ def test_what_is_seen_of_a_shared_pack(scene: Scene) -> None:
             answer = client.get(f"/v1/objects/chunks/data/{identifier.hex()}")
             if identifier in pets:
                 assert chunk_id(ChunkKind.DATA, answer.content) == identifier
+                part = client.get(answer.url.path, headers={"Range": "bytes=3-9"})
+                assert (part.status_code, part.content) == (206, answer.content[3:10])
+                head = client.head(answer.url.path)
+                assert int(head.headers["content-length"]) == len(answer.content)
             else:
                 scene.server.problem(answer, 404, "key_absent")
 

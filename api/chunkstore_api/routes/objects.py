@@ -1,6 +1,7 @@
 """Objects of the store by key, behind rules: what the library's `http` backend speaks to.
 
-Implements the wire of docs/reference/protocol.md. Neighbour: `guarded`, which has the rules.
+Implements the wire of docs/reference/protocol.md. Neighbours: `outgoing` and `incoming`, which have
+the rules.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from chunkstore.layout import check_name
 from chunkstore_api.callers import Caller, caller_of
 from chunkstore_api.context import Context, Served
 from chunkstore_api.downloads import Answer, ObjectDownload
-from chunkstore_api.guarded import Part, Wanted
 from chunkstore_api.keys import LONGEST
+from chunkstore_api.outgoing import Part, Wanted
 from chunkstore_api.problems import RequestError
 from chunkstore_api.schemas import (
     ChunkIds,
@@ -134,7 +135,7 @@ async def list_objects(
         if given:
             check_key(given)
     found, following = await _asked(
-        served, lambda: served.guarded.list(caller, prefix, after, limit)
+        served, lambda: served.guarded.outgoing.list(caller, prefix, after, limit)
     )
     return ObjectsPage(
         objects=[
@@ -151,7 +152,7 @@ async def list_objects(
 async def head_object(served: Served, caller: Asking, key: Key) -> Response:
     """Say how long an object is, and its version."""
     check_key(key)
-    info = await _asked(served, lambda: served.guarded.head(caller, key))
+    info = await _asked(served, lambda: served.guarded.outgoing.head(caller, key))
     headers = _describe(info.version)
     headers["Content-Length"] = str(info.length)
     headers["Chunkstore-Modified"] = f"{info.modified:.6f}"
@@ -177,13 +178,15 @@ async def get_object(
     wanted = _wanted(request.headers.get("range"))
 
     if served.settings.direct and request.headers.get("chunkstore-direct") == "1":
-        found = await _asked(served, lambda: served.guarded.direct_get(caller, key, wanted))
+        found = await _asked(
+            served, lambda: served.guarded.outgoing.direct_get(caller, key, wanted)
+        )
         if found is not None:
             headers = {**_describe(key.rpartition("/")[2]), "Location": found.url}
             return Response(status_code=307, headers=headers)
 
     def prepare() -> Answer:
-        part = served.guarded.get(caller, key, wanted)
+        part = served.guarded.outgoing.get(caller, key, wanted)
         return Answer(
             206 if wanted else 200, _headers(part, ranged=wanted is not None), part.blocks
         )
@@ -201,11 +204,14 @@ async def get_object(
 )
 async def put_object(request: Request, served: Served, caller: Asking, key: Key) -> Response:
     """Store an object of which the server has seen that it is what its kind demands."""
-    kind = served.guarded.check_put(caller, check_key(key))
+    kind = served.guarded.incoming.check_put(caller, check_key(key))
     mode = _mode(request, key)
     try:
         version, new = await spooled(
-            request, served, LONGEST[kind], lambda body: served.guarded.put(caller, key, mode, body)
+            request,
+            served,
+            LONGEST[kind],
+            lambda body: served.guarded.incoming.put(caller, key, mode, body),
         )
     except ConditionFailedError as error:
         raise RequestError(412, error.code, error.message) from error
@@ -217,7 +223,7 @@ def delete_objects(served: Served, caller: Deleting, body: Keys) -> None:
     """Delete objects; those that are not there are fine."""
     for key in body.keys:
         check_key(key)
-    served.guarded.delete(caller, body.keys)
+    served.guarded.incoming.delete(caller, body.keys)
 
 
 @router.post("/v1/uploads")
@@ -226,7 +232,7 @@ def permit_upload(served: Served, caller: Writing, body: UploadBody) -> UploadDo
     key = check_key(body.key)
     found = None
     if served.settings.direct:
-        found = served.guarded.direct_put(caller, key, body.length, body.sha256)
+        found = served.guarded.incoming.direct_put(caller, key, body.length, body.sha256)
     if found is None:
         raise RefusedError("this server takes packs itself", hint=f"PUT /v1/objects/{key}")
     return UploadDocument(url=found.url, headers=dict(found.headers), expires=found.expires)
@@ -237,7 +243,7 @@ async def missing_chunks(served: Served, caller: Writing, body: ChunkIds) -> Mis
     """Say which chunks a push of a dataset has to send: those that it cannot refer to."""
     joined = b"".join(parse_id(text) for text in body.ids)
     dataset = check_name(body.dataset, "dataset")
-    missing = await _asked(served, lambda: served.guarded.missing(caller, dataset, joined))
+    missing = await _asked(served, lambda: served.guarded.outgoing.missing(caller, dataset, joined))
     return MissingChunks(missing=[i for i, lacks in zip(body.ids, missing, strict=True) if lacks])
 
 
