@@ -12,8 +12,10 @@ import pytest
 from blake3 import blake3
 
 from chunkstore import Store
+from chunkstore.ids import ChunkKind, chunk_id
 from chunkstore.testing.trees import make_tree
 from tests.api.conftest import Served, serving
+from tests.api.forging import store_chunks
 from tests.api.remote import Remote, remote_store
 
 OBJECTS = "/v1/objects"
@@ -233,3 +235,25 @@ def test_what_breaks_off_is_not_there(store: Store) -> None:
                 assert b" 408 " in line.recv(4096).split(b"\r\n")[0]
         assert served.client.head(f"{OBJECTS}/{key}").status_code == 404
         assert not list(store.objects.backend.list("manifests/"))
+
+
+def test_what_is_missing_is_told(served: Served) -> None:
+    """A wide caller is told which chunks are not stored, in its order; what is no id is refused."""
+    stored = [f"chunk {number}".encode() for number in range(3)]
+    store_chunks(served.client, *stored)
+    ids = [chunk_id(ChunkKind.DATA, data).hex() for data in (*stored, b"another", b"more")]
+    asked = {"dataset": "pets", "ids": [ids[3], *ids]}
+    answer = served.client.post("/v1/chunks:missing", json=asked)
+    assert answer.json() == {"missing": [ids[3], ids[3], ids[4]]}
+    assert served.client.post("/v1/chunks:missing", json={"dataset": "pets", "ids": []}).json() == {
+        "missing": []
+    }
+    for wrong in (
+        {"dataset": "pets", "ids": ids * 2001},
+        {"dataset": "pets", "ids": ["0" * 63]},
+        {"dataset": "pets", "ids": [ids[0].upper()]},
+        {"dataset": "Pets", "ids": ids},
+        {"ids": ids},
+    ):
+        answer = served.client.post("/v1/chunks:missing", json=wrong)
+        served.problem(answer, 400, "invalid_input")
