@@ -14,7 +14,7 @@ import os
 import secrets
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final, TypeAlias
 
@@ -68,10 +68,14 @@ def prefixes_of(ids: bytes) -> Prefixes:
 
 
 def write(
-    path: str | None, names: Sequence[bytes], old: Prefixes, added: Iterator[bytes]
+    path: str | None,
+    names: Callable[[], Sequence[bytes]],
+    old: Prefixes,
+    added: Iterator[bytes],
 ) -> PrefixFile:
     """Write the prefixes `old` and those of `added`, joined ids in any order, and return the file.
 
+    `names` is called once `added` has come to its end.
     Sorts and joins in files; memory does not grow with them. Without a path it has no name.
 
     Raises:
@@ -84,11 +88,11 @@ def write(
         new = _sorted(collected)
         if path is None:
             with tempfile.TemporaryFile(prefix="chunkstore-") as file:
-                return _filled(file, names, old, new)
+                return _filled(file, names(), old, new)
         temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
         try:
             with open(temporary, "w+b") as file:
-                found = _filled(file, names, old, new)
+                found = _filled(file, names(), old, new)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -10,14 +10,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
 from blake3 import blake3
 
 from chunkstore.chunk_index import ChunkIndex
+from chunkstore.errors import IntegrityError
 from chunkstore.format.ref import Ref
+from chunkstore.ids import ManifestId
 from chunkstore.reader import Reader
+from chunkstore.recent import Recent
 from chunkstore.upkeep import Opened
 from chunkstore.version_check import ChunkWalk, without_hints
 from chunkstore_api import prefix_file
@@ -27,6 +31,12 @@ log = logging.getLogger(__name__)
 
 _BOUND: Final = 4 * 1024**3
 """Bytes of files that are kept."""
+
+_MAPPED: Final = 1000
+"""Datasets whose sets are mapped at a time."""
+
+_AGAIN: Final = 60.0
+"""Seconds after which a damaged version is tried again."""
 
 
 class ReadableSets:
@@ -39,16 +49,16 @@ class ReadableSets:
             os.path.join(store.caches.folder, "readable") if store.caches.folder else None
         )
         self._lock = threading.Lock()
-        self._sets: dict[str, PrefixFile] = {}
+        self._sets: Recent[str, PrefixFile] = Recent(_MAPPED)
         self._building: dict[str, threading.Lock] = {}
+        self._damaged: Recent[str, tuple[frozenset[bytes], float]] = Recent(_MAPPED)
 
     def contains(self, ref: Ref, ids: bytes) -> Mask:
         """Return for each of n joined ids whether a version of the ref has that chunk: (n,).
 
         The first call for a state of a ref goes through the pages that are new in it.
 
-        Raises:
-            IntegrityError: a page of a version is damaged or gone.
+        What cannot be read of a version, because the store lost it, is left out.
         """
         return self._of(ref).contains(ids)
 
@@ -61,37 +71,62 @@ class ReadableSets:
             building = self._building.setdefault(ref.dataset, threading.Lock())
         with building:
             last = self._sets.get(ref.dataset) or self._stored(ref.dataset)
-            if last.names != versions:
-                base = last if last.names < versions else EMPTY
-                path = self._path(ref.dataset)
-                added = self._added(ref, base)
-                last = prefix_file.write(path, sorted(versions), base.prefixes, added)
-                if self._folder and path:
-                    prefix_file.trim(self._folder, _BOUND)
-            self._sets[ref.dataset] = last
+            if last.names != versions and not self._was_damaged(ref.dataset, versions):
+                last = self._build(ref, last if last.names < versions else EMPTY)
+            self._sets.put(ref.dataset, last, 1)
             return last
 
-    def _added(self, ref: Ref, base: PrefixFile) -> Iterator[bytes]:
+    def _build(self, ref: Ref, base: PrefixFile) -> PrefixFile:
+        """Make the set of a ref from that of some of its versions.
+
+        What is damaged makes nothing unreadable but what lies behind it; it is tried again later.
+        """
+        versions = frozenset(bytes(record.manifest_id) for record in ref.versions)
+        damaged: set[bytes] = set()
+        path = self._path(ref.dataset)
+        found = prefix_file.write(
+            path,
+            lambda: sorted(versions - damaged),
+            base.prefixes,
+            self._added(ref, base, damaged),
+        )
+        if damaged:
+            self._damaged.put(ref.dataset, (versions, time.monotonic()), 1)
+        if self._folder and path:
+            prefix_file.trim(self._folder, _BOUND)
+        return found
+
+    def _was_damaged(self, dataset: str, versions: frozenset[bytes]) -> bool:
+        """Whether a version of just these was found damaged a moment ago."""
+        known = self._damaged.get(dataset)
+        return known is not None and known[0] == versions and time.monotonic() - known[1] < _AGAIN
+
+    def _added(self, ref: Ref, base: PrefixFile, damaged: set[bytes]) -> Iterator[bytes]:
         """Yield the ids of chunks of versions that `base` does not have, joined by page.
 
-        Pages of the version before are passed over: these are in the set, or were yielded.
+        Pages of the version before are passed over: these are in the set, or were yielded. Versions
+        of which not all can be read are `damaged`.
         """
         reader = Reader(self._objects, self._index)
-        walk = ChunkWalk(reader)
-        versions = [record.manifest_id for record in ref.versions]
-        for number, version in enumerate(versions):
-            if version in base.names:
+        for earlier, record in zip((None, *ref.versions), ref.versions, strict=False):
+            if record.manifest_id in base.names:
                 continue
-            before: frozenset[bytes] = frozenset()
-            if number:
-                earlier = self._objects.get_manifest(versions[number - 1])
-                before = frozenset(page.page_id for page in earlier.pages)
-            manifest = without_hints(self._objects.get_manifest(version))
-            for at, page in enumerate(manifest.pages):
-                if page.page_id not in before:
-                    yield page.page_id
-                    for ids, _ in walk.of_page(reader.page(manifest, at)):
-                        yield ids
+            try:
+                gone_through = earlier is not None and earlier.manifest_id not in damaged
+                before = self._pages(earlier.manifest_id) if earlier and gone_through else ()
+                manifest = without_hints(self._objects.get_manifest(record.manifest_id))
+                walk = ChunkWalk(reader)
+                for at, page in enumerate(manifest.pages):
+                    if page.page_id not in before:
+                        yield page.page_id
+                        for ids, _ in walk.of_page(reader.page(manifest, at)):
+                            yield ids
+            except IntegrityError as error:
+                log.warning("version %d of %r: %s", record.number, ref.dataset, error)
+                damaged.add(record.manifest_id)
+
+    def _pages(self, version: ManifestId) -> frozenset[bytes]:
+        return frozenset(page.page_id for page in self._objects.get_manifest(version).pages)
 
     def _index(self) -> ChunkIndex:
         index = ChunkIndex(self._objects, self._segments)

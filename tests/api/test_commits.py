@@ -37,6 +37,7 @@ from tests.api.forging import (
 
 CONTENT = b"what a file holds"
 OTHER = b"what no file holds yet"
+NEVER = b"what is never stored"
 _names = (f"d{number}" for number in itertools.count())
 
 
@@ -108,9 +109,9 @@ def test_a_good_version_is_taken(dataset: Dataset) -> None:
 
 def test_chunks_that_are_not_there_are_named(dataset: Dataset) -> None:
     """A file, a page or a list of which nothing is stored: 409, and the id is told."""
-    lost = chunk_id(ChunkKind.DATA, OTHER)
+    lost = chunk_id(ChunkKind.DATA, NEVER)
     problem = dataset.refuses_version(
-        dataset.draft([file_entry("a", OTHER)]), 409, "missing_object"
+        dataset.draft([file_entry("a", NEVER)]), 409, "missing_object"
     )
     assert lost.hex() in str(problem["detail"])
     draft = dataset.draft()

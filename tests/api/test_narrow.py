@@ -16,7 +16,8 @@ from chunkstore_api.tokens import Right, TokensFile
 from chunkstore import HttpOptions, Store, layout
 from chunkstore.backends.base import Buffer, PutMode
 from chunkstore.errors import BackendError, NotFoundError
-from chunkstore.format.pack import decode_directory, decode_trailer
+from chunkstore.format.manifest import Entry, EntryKind, encode_page
+from chunkstore.format.pack import PackClass, decode_directory, decode_trailer
 from chunkstore.format.ref import decode_ref, empty_ref, encode_ref
 from chunkstore.ids import ID_SIZE, ChunkKind, chunk_id
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
@@ -353,3 +354,25 @@ def test_what_was_dropped_is_readable_no_longer(scene: Scene) -> None:
         deadline = time.monotonic() + 60
         while client.get(url).status_code == 200:
             assert time.monotonic() < deadline
+
+
+def test_damage_hides_nothing_else(scene: Scene) -> None:
+    """A version of which a page is gone leaves the chunks of the others readable."""
+    store = scene.server.store
+    pets = min(ids_of(store, "pets"))
+    data = encode_page([Entry(f"f{number:05}/", EntryKind.FOLDER) for number in range(1)])
+    with scene.client("all") as client:
+        frame = frame_of([data], ChunkKind.PAGE)
+        key, pack = pack_of((frame, data), pack_class=PackClass.METADATA)
+        assert put(client, key, pack).status_code == 201
+        assert put(client, *segment_of(indexed(pack))).status_code == 201
+        answer = client.get("/v1/objects/refs/pets")
+        ref, version = decode_ref(answer.content, "ref"), answer.headers["etag"]
+        pages = [[chunk_id(ChunkKind.PAGE, data), "f00000/", 1, [], None]]
+        draft = Draft([], root={5: [1, 0, 0], 7: pages}, dataset="pets", record={"files": 1})
+        assert commit(client, draft, ref, version).status_code == 200
+    scene.backend.delete([key])
+    with scene.client("pets", "pets") as client:
+        assert client.get(f"/v1/objects/chunks/data/{pets.hex()}").status_code == 200
+        page = chunk_id(ChunkKind.PAGE, data)
+        assert client.get(f"/v1/objects/chunks/page/{page.hex()}").status_code == 500

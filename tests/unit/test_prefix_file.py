@@ -26,8 +26,8 @@ def test_what_was_written_is_there(first: list[bytes], second: list[bytes], rows
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefix_file, "_ROWS", rows)
         path = f"{folder}/file"
-        one = prefix_file.write(path, [bytes(32)], EMPTY.prefixes, iter(first))
-        two = prefix_file.write(path, [b"n" * 32], one.prefixes, iter([b"".join(second)]))
+        one = prefix_file.write(path, lambda: [bytes(32)], EMPTY.prefixes, iter(first))
+        two = prefix_file.write(path, lambda: [b"n" * 32], one.prefixes, iter([b"".join(second)]))
         read = prefix_file.read(path)
         assert read is not None
         assert read.names == two.names == {b"n" * 32}
@@ -42,7 +42,7 @@ def test_what_was_written_is_there(first: list[bytes], second: list[bytes], rows
 def test_a_damaged_file_is_none(tmp_path: Path) -> None:
     """A bit that turned over, a cut, another file: none of it is believed."""
     path = tmp_path / "file"
-    prefix_file.write(str(path), [bytes(32)], EMPTY.prefixes, iter([bytes(range(32))]))
+    prefix_file.write(str(path), lambda: [bytes(32)], EMPTY.prefixes, iter([bytes(range(32))]))
     data = path.read_bytes()
     for at in range(len(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_none(tmp_path: Path) -> None:
 def test_what_was_not_used_for_longest_goes(tmp_path: Path) -> None:
     """`trim` keeps the newest files, down to a bound."""
     for number in range(5):
-        prefix_file.write(str(tmp_path / str(number)), [], EMPTY.prefixes, iter([bytes(32)]))
+        prefix_file.write(str(tmp_path / str(number)), list, EMPTY.prefixes, iter([bytes(32)]))
         length = (tmp_path / str(number)).stat().st_size
         os.utime(tmp_path / str(number), (number, number))
     prefix_file.trim(str(tmp_path), 2 * length)
