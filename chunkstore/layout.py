@@ -20,13 +20,13 @@ MANIFESTS: Final = "manifests/"
 REFS: Final = "refs/"
 GC_CURRENT: Final = "gc/current"
 CONDEMNED: Final = "gc/condemned/"
-MARKERS: Final = "uploads/"
+NOTES: Final = "uploads/"
 
 _PACK_KEY: Final = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _SEGMENT_KEY: Final = re.compile(r"index/([0-9a-f]{64})")
 _CONDEMNED_KEY: Final = re.compile(r"gc/condemned/([0-9]{1,19})-[0-9A-Za-z_-]{1,200}")
 _MANIFEST_KEY: Final = re.compile(r"manifests/([0-9a-f]{64})")
-_MARKER_KEY: Final = re.compile(r"uploads/([a-z0-9._~-]{1,255})/([0-9a-f]{64})")
+_NOTE_KEY: Final = re.compile(r"uploads/([a-z0-9._~-]{1,255})/([0-9a-f]{64})")
 
 
 def pack_key(pack: PackId) -> str:
@@ -96,23 +96,23 @@ def generation_of(key: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def marker_key(dataset: str, segment: SegmentId) -> str:
+def note_key(dataset: str, segment: SegmentId) -> str:
     """Return the key of the note that an index segment was sent for a dataset.
 
     Raises:
         InvalidInputError: not a dataset name.
     """
-    return f"{markers_of(dataset)}{segment.hex()}"
+    return f"{notes_of(dataset)}{segment.hex()}"
 
 
-def markers_of(dataset: str) -> str:
+def notes_of(dataset: str) -> str:
     """Return what the keys of all such notes for a dataset begin with."""
-    return f"{MARKERS}{check_name(dataset, 'dataset').replace('/', '~')}/"
+    return f"{NOTES}{check_name(dataset, 'dataset').replace('/', '~')}/"
 
 
-def marker_of(key: str) -> tuple[str, SegmentId] | None:
+def note_of(key: str) -> tuple[str, SegmentId] | None:
     """Return dataset and segment of the note that has that key, or None where it is no note's."""
-    match = _MARKER_KEY.fullmatch(key)
+    match = _NOTE_KEY.fullmatch(key)
     name = match[1].replace("~", "/") if match else ""
     if match is None or not NAME.fullmatch(name):
         return None

@@ -61,7 +61,7 @@ class Incoming:
         kind = kind_of(key)
         if kind is None:
             raise RequestError(400, "invalid_input", f"no object of a store has the key {key!r}")
-        if kind in (Kind.CONFIG, Kind.MARKER, Kind.CHUNK):
+        if kind in (Kind.CONFIG, Kind.NOTE, Kind.CHUNK):
             raise forbidden(f"{key} is not written by clients")
         if kind in (Kind.GC_CURRENT, Kind.CONDEMNED):
             caller.require_wide(Right.ADMIN)

@@ -24,7 +24,7 @@ class Kind(Enum):
     REF = auto()
     GC_CURRENT = auto()
     CONDEMNED = auto()
-    MARKER = auto()
+    NOTE = auto()
     CHUNK = auto()
     """A single chunk, which no storage has under a key of its own."""
 
@@ -71,8 +71,8 @@ def kind_of(key: str) -> Kind | None:
         return Kind.MANIFEST
     if layout.dataset_of(key):
         return Kind.REF
-    if layout.marker_of(key):
-        return Kind.MARKER
+    if layout.note_of(key):
+        return Kind.NOTE
     if chunk_of(key):
         return Kind.CHUNK
     return Kind.CONDEMNED if _CONDEMNED.fullmatch(key) else None

@@ -49,7 +49,7 @@ class Sent:
         """Note that a segment of these packs is being sent for a dataset; twice is fine."""
         body = b"".join(_PACK.pack(p.pack_id, p.length, p.directory_offset) for p in packs)
         with contextlib.suppress(ConditionFailedError):
-            self._objects.backend.put(layout.marker_key(dataset, segment), [body], CreateOnly())
+            self._objects.backend.put(layout.note_key(dataset, segment), [body], CreateOnly())
         self._listed.put(dataset, (0.0, ()), 1)
 
     def segments(self, dataset: str, oldest: float) -> tuple[SegmentId, ...]:
@@ -57,8 +57,8 @@ class Sent:
         known = self._listed.get(dataset)
         if known is None or known[0] < oldest:
             now = time.monotonic()
-            prefix = layout.markers_of(dataset)
-            keys = [layout.marker_of(info.key) for info in self._objects.backend.list(prefix)]
+            prefix = layout.notes_of(dataset)
+            keys = [layout.note_of(info.key) for info in self._objects.backend.list(prefix)]
             known = now, tuple(key[1] for key in keys if key is not None)
             self._listed.put(dataset, known, 1)
         return known[1]
@@ -89,13 +89,13 @@ class Sent:
         Packs that no version has after so long are gone, or about to go.
         """
         oldest = time.time() - _OLD
-        listed = self._objects.backend.list(layout.markers_of(dataset))
+        listed = self._objects.backend.list(layout.notes_of(dataset))
         useless = [info.key for info in listed if info.modified < oldest]
         for segment in self.segments(dataset, time.monotonic()):
             data = self._objects.get_segment(segment)
             ids = self._joined_ids(dataset, segment, data)
             if ids and covered(ids).all():
-                useless.append(layout.marker_key(dataset, segment))
+                useless.append(layout.note_key(dataset, segment))
         if useless:
             self._objects.backend.delete(useless)
             self._listed.put(dataset, (0.0, ()), 1)
@@ -117,7 +117,7 @@ class Sent:
 
     def _hints(self, dataset: str, segment: SegmentId) -> list[PackHint]:
         try:
-            body = self._objects.backend.get(layout.marker_key(dataset, segment)).data
+            body = self._objects.backend.get(layout.note_key(dataset, segment)).data
         except KeyAbsentError:
             return []
         whole = len(body) - len(body) % _PACK.size

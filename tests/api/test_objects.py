@@ -112,10 +112,10 @@ def test_keys_of_nothing_hold_nothing(served: Served, key: str) -> None:
     served.problem(served.client.post("/v1/objects:delete", json={"keys": [key]}), 403, "forbidden")
 
 
-def test_the_config_and_markers_are_not_written(served: Served) -> None:
+def test_the_config_and_notes_are_not_written(served: Served) -> None:
     """The config is never replaced nor deleted; what the server notes is its own."""
-    marker = f"uploads/pets/{'0' * 64}"
-    for key in ("config", marker):
+    note = f"uploads/pets/{'0' * 64}"
+    for key in ("config", note):
         answer = served.client.put(f"{OBJECTS}/{key}", content=b"x", headers={"If-None-Match": "*"})
         served.problem(answer, 403, "forbidden")
     answer = served.client.post("/v1/objects:delete", json={"keys": ["gc/condemned/1-a", "config"]})
