@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from chunkstore_api import narrow
 from chunkstore_api.tokens import Right, TokensFile
 
 from chunkstore import HttpOptions, Store, layout
@@ -344,8 +345,11 @@ def test_rights_of_commits(scene: Scene) -> None:
             scene.server.problem(answer, 400, "invalid_input")
 
 
-def test_what_was_dropped_is_readable_no_longer(scene: Scene) -> None:
-    """After a few seconds the chunks of a version that is gone are not there."""
+def test_what_was_dropped_is_readable_no_longer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while, five seconds but here less, the chunks of a version that is gone are too."""
+    monkeypatch.setattr(narrow, "_FRESH", 0.1)
     pets = min(ids_of(scene.server.store, "pets"))
     with scene.client("pets", "pets") as client:
         url = f"/v1/objects/chunks/data/{pets.hex()}"
