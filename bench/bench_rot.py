@@ -3,8 +3,8 @@
     python -m bench.bench_rot                                 1,000 flips, 200 cuts, 200 deletions
     python -m bench.bench_rot --flips 20 --cuts 5 --gone 5    a look
 
-After each: `verify --read-data` must name the object; pulls of all versions and reads of single
-files must give the right bytes or an error; and after every tenth, when ten are damaged at once, a
+After each: `verify --read-data` must name the object; a pull of one of the versions, in turn, and
+reads of its single files must give the right bytes or an error. Then ten are damaged at once, and a
 repair from a second store must make every version identical again. The laws are those of
 tests/faults/test_damage_and_repair.py. A line for each ten, a summary at the end; the status is 1
 if anything was missed.
@@ -53,8 +53,8 @@ class Rot:
             self.counts["found" if expected in found else "MISSED"] += 1
             if expected not in found:
                 print("missed", harm, found)
-            for name, tree in self.world.versions.items():
-                self._read(store, name, tree)
+            name = [*self.world.versions][self.counts["harms"] % len(self.world.versions)]
+            self._read(store, name, self.world.versions[name])
         shutil.rmtree(self.root / "cold", ignore_errors=True)
         harm.undo(self.copy, self.world.store)
 

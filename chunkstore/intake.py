@@ -9,6 +9,7 @@ Neighbours: `copy` and `repair` bring; `chunk_writer` packs.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
+from chunkstore import layout
 from chunkstore.chunk_index import ChunkIndex
 from chunkstore.chunk_writer import ChunkWriter
 from chunkstore.compression import DEFAULT_LEVEL
@@ -29,6 +31,8 @@ from chunkstore.ledger import Totals
 from chunkstore.limits import MIB
 from chunkstore.objects import Objects
 from chunkstore.pack_check import check_pack
+
+log = logging.getLogger(__name__)
 
 Naming: TypeAlias = Literal["new", "same", "replace"]
 """What a pack of another store is called here: by a fresh nonce it gets a name of its own; by the
@@ -92,7 +96,7 @@ class Intake:
         """Fetch packs of another store, check every byte, store their frames as they are.
 
         Yields each with how the index is to list it, None where the source's pack is damaged or
-        gone: nothing was stored then.
+        gone, or the storage lets nothing be replaced: nothing was stored then.
 
         Raises:
             BackendError: a storage failed.
@@ -149,7 +153,13 @@ class Intake:
             return None
         data, indexed = found
         if naming == "replace":
-            self._objects.replace_pack(pack, [data])
+            try:
+                self._objects.replace_pack(pack, [data])
+            except BackendError as error:
+                if error.retryable:
+                    raise
+                log.warning("%s cannot be replaced: %s", layout.pack_key(pack), error)
+                return None
         elif naming == "same":
             self._objects.put_pack(pack, [data])
         else:

@@ -20,6 +20,7 @@ from chunkstore import layout
 from chunkstore.errors import CorruptObjectError
 from chunkstore.format.index import ROWS_AT_ONCE, decode_segment
 from chunkstore.format.pack import PackDirectory
+from chunkstore.id_runs import id_list
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.limits import MIB
 from chunkstore.objects import Objects
@@ -180,9 +181,3 @@ def _matches(mine: npt.NDArray[np.bytes_], ids: bytes) -> Iterator[tuple[IntArra
         if len(rows):
             yield rows, at
         at = at + 1
-
-
-def id_list(ids: npt.NDArray[np.bytes_]) -> list[bytes]:
-    """Return ids whole: numpy drops zeros at their ends."""
-    joined = ids.tobytes()
-    return [joined[at : at + ID_SIZE] for at in range(0, len(joined), ID_SIZE)]

@@ -17,7 +17,6 @@ from chunkstore.backends.base import (
     Buffer,
     CreateOnly,
     Fetched,
-    Overwrite,
     ReplaceIf,
 )
 from chunkstore.errors import (
@@ -117,8 +116,12 @@ class Objects:
         self._put_immutable(layout.pack_key(pack), data)
 
     def replace_pack(self, pack: PackId, data: Sequence[Buffer]) -> None:
-        """Store the bytes of a pack whatever stands in its place: damage, or the same bytes."""
-        self.backend.put(layout.pack_key(pack), data, Overwrite())
+        """Store the bytes of a pack in place of what stands there: damage, or nothing.
+
+        Raises:
+            ConditionFailedError: that changed meanwhile.
+        """
+        self._replace(layout.pack_key(pack), data)
 
     def read_directory(self, hint: PackHint) -> PackDirectory:
         """Return the directory of a pack, read with one exact range.
@@ -172,17 +175,10 @@ class Objects:
 
     # index segments
 
-    def put_segment(self, data: bytes, *, replace: bool = False) -> SegmentId:
-        """Store an index segment and return its id.
-
-        With `replace` a damaged object of that name makes way.
-        """
+    def put_segment(self, data: bytes) -> SegmentId:
+        """Store an index segment and return its id."""
         segment = SegmentId(content_hash([data]))
-        key = layout.segment_key(segment)
-        if replace:
-            self.backend.put(key, [data], Overwrite())
-        else:
-            self._put_immutable(key, [data])
+        self._put_immutable(layout.segment_key(segment), [data])
         return segment
 
     def get_segment(self, segment: SegmentId) -> bytes | None:
@@ -253,7 +249,7 @@ class Objects:
         _check_id(data, manifest, key)
         decode_manifest(data, key)
         if replace:
-            self.backend.put(key, [data], Overwrite())
+            self._replace(key, [data])
         else:
             self._put_immutable(key, [data])
         return len(data)
@@ -375,6 +371,14 @@ class Objects:
                 f"corrupt object {key}: {length} bytes, cut off before byte {byte_range[1]}",
                 key=key,
             ) from None
+
+    def _replace(self, key: str, data: Sequence[Buffer]) -> None:
+        try:
+            version = self.backend.head(key).version
+        except KeyAbsentError:
+            self.backend.put(key, data, CreateOnly())
+        else:
+            self.backend.put(key, data, ReplaceIf(version))
 
     def _put_immutable(self, key: str, data: Sequence[Buffer]) -> None:
         """Put an object named by its content.

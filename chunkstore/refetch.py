@@ -16,7 +16,7 @@ from chunkstore.chunker import WINDOW_SIZE, Chunker
 from chunkstore.errors import FilesystemError, IntegrityError
 from chunkstore.events import Notice, ProgressCallback
 from chunkstore.format.blob import BlobBuilder
-from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, chunk_id
+from chunkstore.ids import ChunkId, ChunkKind, chunk_id
 from chunkstore.limits import MAX_CHUNK_SIZE
 from chunkstore.reader import Reader
 from chunkstore.spans import Wanted
@@ -185,8 +185,3 @@ class Folder:
 def unread(progress: ProgressCallback) -> Callable[[str, str], object]:
     """Return what tells `progress` of files that cannot be read."""
     return lambda path, reason: progress(Notice(message=f"cannot read {path}: {reason}"))
-
-
-def split(ids: bytes) -> list[bytes]:
-    """Return joined ids one by one."""
-    return [ids[at : at + ID_SIZE] for at in range(0, len(ids), ID_SIZE)]

@@ -30,12 +30,13 @@ from chunkstore.findings import Mended, RepairResult, VerifyResult
 from chunkstore.format.gc import IDLE, GcState, encode_gc_state
 from chunkstore.format.index import IndexedPack, encode_segment, merge_segments
 from chunkstore.format.ref import Ref, encode_ref
+from chunkstore.id_runs import id_list
 from chunkstore.ids import ChunkId, ChunkKind, ManifestId, PackId, SegmentId
 from chunkstore.intake import Intake
 from chunkstore.mapped_segment import MappedSegment
 from chunkstore.objects import Objects
 from chunkstore.pack_check import PackCheck, chunks_of, read_directory
-from chunkstore.refetch import Supply, split
+from chunkstore.refetch import Supply
 from chunkstore.refs import Refs, stamped
 from chunkstore.verify import Verification, VerifyOptions
 
@@ -168,7 +169,7 @@ class Repair:
             for pack in sorted((damaged | gone) - self._tried)
             if (there := self._elsewhere(pack)) is not None
         }
-        coming = {one for there in whole.values() for one in split(there.directory.ids.tobytes())}
+        coming = {one for there in whole.values() for one in id_list(there.directory.ids)}
         broken = {
             pack
             for pack in damaged - whole.keys()
@@ -282,28 +283,24 @@ class Repair:
     # the index
 
     def _renew_index(self, check: Verification, plan: _Plan) -> None:
-        """List what no segment lists, then put segments without damage in place of others.
-
-        A segment that is made anew may have the very name of the one that is damaged.
-        """
-        made: set[SegmentId] = set()
+        """List what no segment lists, then put segments without damage in place of others."""
         for start in range(0, len(plan.unlisted), _PACKS_A_SEGMENT):
             batch = plan.unlisted[start : start + _PACKS_A_SEGMENT]
             lengths = check.survey.packs
             read = [_indexed(self._objects, pack, lengths[pack]) for pack in batch]
             packs = [pack for pack in read if pack is not None]  # gone meanwhile
             if packs:
-                made.add(self._put_segment(encode_segment(packs)))
+                self._put_segment(encode_segment(packs))
         for part in plan.segments:
             if part.identifier not in check.survey.bad_segments:
                 without = frozenset(plan.broken)
-                made.add(self._put_segment(merge_segments([part.segment], without=without)))
-        old = {part.identifier for part in plan.segments} | set(plan.torn)
-        self._objects.delete_segments(sorted(old - made))
+                self._put_segment(merge_segments([part.segment], without=without))
+        self._objects.delete_segments([part.identifier for part in plan.segments])
+        self._objects.delete_segments(plan.torn)
 
-    def _put_segment(self, data: bytes) -> SegmentId:
+    def _put_segment(self, data: bytes) -> None:
         self._sent += len(data)
-        return self._objects.put_segment(data, replace=True)
+        self._objects.put_segment(data)
 
     # small objects
 

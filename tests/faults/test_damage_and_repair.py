@@ -17,7 +17,7 @@ from chunkstore import IntegrityError, NotFoundError, RepairResult, Store, Unsup
 from chunkstore.backends.base import Overwrite
 from chunkstore.chunk_index import Places
 from chunkstore.format.gc import GcState, encode_gc_state
-from chunkstore.refetch import split
+from chunkstore.id_runs import as_ids, id_list
 from chunkstore.survey import Survey
 from chunkstore.testing.trees import tree_state
 from tests.faults.damage import KINDS, Harm, World, harms, objects_of, small_lists
@@ -193,7 +193,7 @@ def test_an_index_that_is_gone_is_rebuilt(world: World, copy: Path, tmp_path: Pa
             with survey:
                 ids = b"".join(i for p in survey.segments for i in p.ids_in(set(survey.packs)))
                 index = store._index()
-                places = index.locate(b"".join(sorted({*split(ids)})))
+                places = index.locate(b"".join(sorted({*id_list(as_ids(ids))})))
                 packs = [index.pack(number) for number in places.packs.tolist()]
                 return (packs, *(column.tolist() for column in columns_of(places)))
 
