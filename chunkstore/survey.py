@@ -83,6 +83,7 @@ class Survey:
         self._parts: dict[SegmentId, MappedSegment] = {}
         self._where: dict[PackId, list[tuple[MappedSegment, int]]] = {}
         self._settled: set[PackId] = set()
+        self._loose_packs: set[PackId] = set()
         self._stop = threading.Event()
         self.packs: dict[PackId, int] = {}
         self.condemned: frozenset[PackId] = frozenset()
@@ -113,6 +114,9 @@ class Survey:
         self.condemned = self._read_condemned()
         self._load_index()
         self.packs = dict(self._objects.list_packs())
+        found = {pack for pack in self._loose_packs if self.listed(pack)}
+        self._loose_packs -= found  # their segment was stored after the index was read
+        self._hold(found)
 
     def _read_condemned(self) -> frozenset[PackId]:
         try:
@@ -235,15 +239,17 @@ class Survey:
 
     def _believe(self, packs: Collection[PackId]) -> None:
         """Take the chunks of packs from the index."""
-        wanted = set(packs)
+        self._hold(set(packs))
+        for pack in packs:
+            self._on_pack(pack)
+
+    def _hold(self, packs: Collection[PackId]) -> None:
         for part in self._parts.values():
             lengths = part.segment.pack_lengths.tolist()
             stated = zip(part.packs, lengths, strict=True)
-            chosen = {p for p, length in stated if p in wanted and self.packs[p] == length}
+            chosen = {p for p, length in stated if p in packs and self.packs[p] == length}
             for ids in part.ids_in(chosen):
                 self.held.add(ids)
-        for pack in packs:
-            self._on_pack(pack)
 
     def _checked(self, packs: list[tuple[PackId, Level]]) -> Iterator[tuple[PackId, PackCheck]]:
         """Yield what each pack is like, in order; those that are gone meanwhile are left out."""
@@ -314,6 +320,8 @@ class Survey:
                 self._bad_segment(part.identifier, problem)
             else:
                 listed = True
+        if not listed and not check.problems and pack not in self.condemned:
+            self._loose_packs.add(pack)
         target = self.held if listed else self.loose
         (self.doomed if pack in self.condemned else target).add(check.good_ids)
 

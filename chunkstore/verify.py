@@ -32,7 +32,7 @@ from chunkstore.errors import (
 from chunkstore.events import LostPath, Notice, Progress, ProgressCallback
 from chunkstore.findings import Damage, VerifyResult
 from chunkstore.format.blob import Blob, make_blob
-from chunkstore.format.manifest import Manifest, PackHint
+from chunkstore.format.manifest import Manifest, PackHint, PageRef
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.ids import ID_SIZE, ChunkKind, ManifestId, PackId, content_hash
 from chunkstore.objects import Objects
@@ -169,6 +169,7 @@ class Verification:
         survey.settle(chosen, "listing")
         if self._walk():
             survey.load()  # what came meanwhile
+            self._loose_needed = False
             more = [pack for pack in sorted(self._suspects) if options.has(pack)]
             self._expect(more)
             survey.settle(more, options.level)
@@ -289,8 +290,17 @@ class Verification:
         return self._lacks
 
     def _page(self, manifest: Manifest, number: int, where: tuple[str, int]) -> bool:
-        """Check a page and all that it needs; return whether something lacks."""
-        page = manifest.pages[number]
+        """Check a page and all that it needs; return whether something lacks, or is in no index."""
+        page, before = manifest.pages[number], self._loose_needed
+        self._loose_needed = False
+        lacks = self._lacks_of(manifest, page, number, where)
+        lacks |= self._loose_needed
+        self._loose_needed |= before
+        return lacks
+
+    def _lacks_of(
+        self, manifest: Manifest, page: PageRef, number: int, where: tuple[str, int]
+    ) -> bool:
         hints = [manifest.packs[pack] for pack in page.packs]
         try:
             entries = self._reader.page(manifest, number)

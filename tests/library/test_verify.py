@@ -21,7 +21,7 @@ from chunkstore import (
 from chunkstore.backends.base import Overwrite
 from chunkstore.format.gc import GcState, encode_condemned, encode_gc_state
 from chunkstore.objects import Objects
-from chunkstore.testing.backends import FaultBackend
+from chunkstore.testing.backends import FaultBackend, MeddlingBackend
 from chunkstore.testing.trees import random_bytes
 from chunkstore.upkeep import Level
 from tests.conftest import Place
@@ -186,6 +186,27 @@ def test_what_is_stored_meanwhile_is_no_damage(world: World, copy: Path) -> None
     result = verified(copy, progress=push_once)
     assert pushed
     assert result.well
+    assert result.versions == 4
+
+
+@pytest.mark.parametrize("moment", range(2, 7))
+def test_a_push_at_any_moment_is_no_damage(world: World, copy: Path, moment: int) -> None:
+    """Whatever of it was seen: a pack without its segment, a segment without its pack."""
+    fresh = copy.parent / "file"
+    fresh.write_bytes(random_bytes(100_000, 12))
+    pushed: list[object] = []
+    with Store.open(str(copy), cache_folder=copy.parent / "cache") as store:
+
+        def push_then(number: int, *_: str) -> None:
+            if number == moment and not pushed:
+                pushed.append(number)
+                with Store.open(str(copy), cache_folder=copy.parent / "second") as second:
+                    second.push(fresh, "late")
+
+        meddling = MeddlingBackend(store._backend, after=push_then)
+        result = Store(meddling, store.config, str(copy.parent / "cache")).verify(level="data")
+    assert pushed
+    assert result.damage == ()
     assert result.versions == 4
 
 
