@@ -62,6 +62,7 @@ def synthetic_segment(packs: int, seed: int) -> tuple[list[PackId], bytes]:
     in_pack = np.arange(PACK_CHUNKS, dtype=np.uint32)
     frame = in_pack // np.uint32(16)
     data = segments._encode(
+        None,
         pack_ids=ids,
         pack_lengths=np.full(packs, PACK_LENGTH, "<u4"),
         pack_directories=np.full(packs, 24 + PACK_FRAMES, "<u4"),

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from chunkstore.format.config import ChunkerSpec
     from chunkstore.format.manifest import Entry, EntryKind
     from chunkstore.profile import GroupTime, Profile, ProfileReport, StageTime
+    from chunkstore.retention import Retention
     from chunkstore.store import Store
     from chunkstore.values import (
         Change,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         PushStats,
         StatusResult,
         StoreStat,
+        Thinned,
         Version,
         VersionStat,
     )
@@ -106,6 +108,7 @@ _HOMES = {
     "format.config": ("ChunkerSpec",),
     "format.manifest": ("Entry", "EntryKind"),
     "profile": ("GroupTime", "Profile", "ProfileReport", "StageTime"),
+    "retention": ("Retention",),
     "store": ("Store",),
     "values": (
         "Change",
@@ -122,6 +125,7 @@ _HOMES = {
         "PushStats",
         "StatusResult",
         "StoreStat",
+        "Thinned",
         "Version",
         "VersionStat",
     ),

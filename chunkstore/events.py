@@ -91,8 +91,8 @@ class Step:
 
     Attributes:
         name: the step. Those of a collection: "mark" goes through versions, "plan" through the
-            index; "copy" copies chunks; "fence" goes through datasets; "reindex" replaces index
-            segments; "wait" gives readers time; "delete" deletes objects.
+            entries of the index; "copy" copies chunks; "fence" goes through datasets; "reindex"
+            replaces index segments; "wait" gives readers time; "delete" deletes objects.
         done: how many of those are dealt with; of a wait 0.
         total: how many there are, in a wait seconds; None while that is not known.
     """

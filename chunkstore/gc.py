@@ -30,19 +30,21 @@ from chunkstore.errors import (
     StorageFullError,
 )
 from chunkstore.events import Notice, ProgressCallback, Step
-from chunkstore.format.config import Config
+from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.gc import Counts, GcState
 from chunkstore.format.manifest import PackHint
 from chunkstore.format.pack import IdArray
+from chunkstore.format.ref import Ref
 from chunkstore.id_runs import IdRuns, Mask, MetIds, as_ids, id_list
 from chunkstore.ids import ManifestId, PackId
 from chunkstore.index_files import IndexFiles, StoredPacks
 from chunkstore.objects import Objects, StoredGcState
 from chunkstore.planning import copies_in, tally
 from chunkstore.reader import Reader
-from chunkstore.refs import Refs
+from chunkstore.refs import Refs, without_expired, without_versions
 from chunkstore.reindexing import rewrite
-from chunkstore.triage import Root, Triage, roots_of
+from chunkstore.retention import NANO, Retention
+from chunkstore.triage import Horizon, Root, Triage, roots_of
 from chunkstore.values import GcPlan, GcResult
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class GcOptions:
     grace: float = DAY
     reader_grace: float = HOUR
     force: bool = False
+    keep: Retention | None = None
 
 
 Id = TypeVar("Id", PackId, ManifestId)
@@ -136,6 +139,13 @@ class Collector:
 
     def run(self) -> GcResult:
         """Collect; see `Store.gc`."""
+        if SINGLE_WRITER in self._config.write_features and self._options.apply:
+            self._progress(
+                Notice(
+                    message="this storage ignores conditional writes: one writer at a time",
+                    hint="make sure that nobody pushes, tags or removes meanwhile",
+                )
+            )
         for attempt in range(_ATTEMPTS):
             self._state = self._objects.get_gc_state()  # G1
             try:
@@ -175,7 +185,7 @@ class Collector:
     def _collect(self) -> GcResult:
         with self._files() as (live, index):
             triage = Triage(self._objects, self._new_reader(), live, index, self._progress)
-            plan = triage.look(self._state.state, self._born_before, roots_of)
+            plan = triage.look(self._state.state, self._horizon)
             if not self._options.apply:
                 return self._result(plan)
             if plan.nothing:
@@ -183,11 +193,15 @@ class Collector:
             else:
                 self._check_refusal(plan)
                 self._confirm(plan)
+                self._thin(triage.leaving)
                 going = self._copy_sparse(triage, index)
+                length = int(index.packs.lengths[going].sum())
                 condemned = self._condemn(index.packs, going)
                 with IdRuns(self._folder) as late:
                     self._finish(condemned, triage.marked, triage.doomed, late, index)
-            self._remove_lists()
+                self._done.packs, self._done.bytes = len(condemned), length
+            self._delete_keys(self._old_lists())
+            self._delete_keys(self._old_notes())
         return self._result(plan)
 
     def _check_refusal(self, plan: GcPlan) -> None:
@@ -197,6 +211,16 @@ class Collector:
                 f"nothing was deleted: {plan.refusal}", hint="add --force if that is right"
             )
 
+    def _thin(self, leaving: Sequence[tuple[str, int]]) -> None:
+        """Drop the versions that the rule does not keep, as it judges each dataset by now."""
+        now_ns = int(self._started * NANO)
+
+        def edit(ref: Ref) -> Ref:
+            return without_versions(ref, self._horizon.leaving(ref), now_ns)
+
+        for name in dict.fromkeys(name for name, _ in leaving):
+            self._refs.swap(name, edit, lambda: self._objects.read_gc_state().generation)
+
     def _copy_sparse(self, triage: Triage, index: IndexFiles) -> list[int]:
         """G3: copy what is alive out of mostly dead packs; return the packs that may go now."""
         packs, sparse = index.packs, triage.choice.sparse
@@ -205,6 +229,8 @@ class Collector:
         numbers = {packs.id(number): number for number in sparse.tolist()}
 
         def stays(pack: PackHint, error: IntegrityError) -> None:
+            if not self._is_alone():
+                raise _OvertakenError from error
             chosen[numbers[pack.pack_id]] = False
             message = f"pack {pack.pack_id.hex()} is mostly dead, and stays: {error.message}"
             self._progress(Notice(message=message, hint=error.hint))
@@ -221,8 +247,6 @@ class Collector:
         key = layout.condemned_key(generation, secrets.token_hex(16))
         self._objects.put_condemned(key, condemned)
         self._swap_state(GcState(generation, key, before.left))
-        self._done.packs = len(condemned)
-        self._done.bytes = int(packs.lengths[list(going)].sum())
         return condemned
 
     def _finish(
@@ -262,14 +286,15 @@ class Collector:
         """G5: list refs/ again and rewrite each one with a new nonce.
 
         A writer that read its ref before is refused from now on; one that reads it from now on
-        finds the new generation in W5. Returns the manifests that the refs name, and the versions
-        that are not marked.
+        finds the new generation in W5. Dropped versions that were not marked because their time is
+        over can be brought back no more; one that was brought back since counts as found late.
+        Returns the manifests that the refs name, and the versions that are not marked.
         """
         generation = self._state.state.generation
         named, unmarked = MetIds(), list[Root]()
         names = self._refs.names()
         for number, name in enumerate(names):
-            ref = self._refs.swap(name, lambda ref: ref, lambda: generation)
+            ref = self._refs.swap(name, self._without_expired, lambda: generation)
             roots = roots_of(ref)
             ids = as_ids(b"".join(root.manifest_id for root in roots))
             named.add(ids)
@@ -278,6 +303,9 @@ class Collector:
             self._progress(Step(name="fence", done=number + 1, total=len(names)))
         self._refs_fenced = len(names)
         return named, unmarked
+
+    def _without_expired(self, ref: Ref) -> Ref:
+        return without_expired(ref, self._horizon.expired)
 
     def _copy_late(self, triage: Triage, roots: Sequence[Root]) -> None:
         """G6: copy out what versions found late need and what only condemned packs have."""
@@ -337,20 +365,34 @@ class Collector:
         with contextlib.suppress(_OvertakenError):  # another collection has done the same
             self._swap_state(GcState(self._state.state.generation, "", left))
 
-    def _remove_lists(self) -> None:
-        """Remove condemned lists that `gc/current` can never name again.
+    def _old_lists(self) -> list[str]:
+        """Return the keys of condemned lists that `gc/current` can never name again.
 
         One of a generation that has not begun may be about to be named; one of an older one,
         which is not named, belongs to a collection that is over or lost its swap.
         """
         state = self._objects.read_gc_state()
-        old = [
+        return [
             key
             for key, generation in self._objects.list_condemned()
             if generation <= state.generation and key != state.condemned
         ]
-        for start in range(0, len(old), _BATCH):
-            self._objects.backend.delete(old[start : start + _BATCH])
+
+    def _old_notes(self) -> list[str]:
+        """Return the keys of a server's notes for uploads that nobody goes on with.
+
+        Without one an upload that was broken off is sent again.
+        """
+        latest = self._horizon.born_before
+        return [
+            key
+            for key, modified in self._objects.list_notes()
+            if latest is None or modified <= latest
+        ]
+
+    def _delete_keys(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _BATCH):
+            self._objects.backend.delete(keys[start : start + _BATCH])
 
     def _swap_state(self, state: GcState) -> None:
         """Replace what `gc/current` says, if it is still what was read.
@@ -381,9 +423,10 @@ class Collector:
             yield runs, index
 
     @property
-    def _born_before(self) -> float | None:
-        """The latest time of what is old enough; without any grace, everything is."""
-        return self._started - self._options.grace if self._options.grace > 0 else None
+    def _horizon(self) -> Horizon:
+        """What is old enough; without any grace, everything is."""
+        grace, now = self._options.grace, self._started
+        return Horizon(now - grace if grace > 0 else None, now, self._options.keep)
 
     def _result(self, plan: GcPlan) -> GcResult:
         done = self._done

@@ -59,6 +59,8 @@ class StoredPacks:
         lengths: stored bytes (P,).
         modified: seconds since the epoch by the storage's clock (P,).
         condemned: whether a collector may delete it (P,).
+        ranks: which pack's copy of a chunk is taken, the least: first those that are not condemned,
+            then the newest (P,).
         indexed: whether a segment lists it, with its true length (P,).
         directories: offset of the directory of those that are indexed (P,).
     """
@@ -67,6 +69,7 @@ class StoredPacks:
     lengths: IntArray
     modified: npt.NDArray[np.float64]
     condemned: Mask
+    ranks: IntArray
     indexed: Mask
     directories: IntArray
 
@@ -86,7 +89,8 @@ class StoredPacks:
 class Rows:
     """Entries of one range, by id; of one id the copy that is taken first stands first.
 
-    That is one in a pack that is not condemned, and of those the one in the newest segment.
+    That is the one in the pack of the least rank. Which that is does not depend on the segments, so
+    that a collection which rewrites these comes to the same result when it is run again.
 
     Attributes:
         ids: `S32` (n,).
@@ -207,13 +211,13 @@ class IndexFiles:
                 packs.append(found[1][keep])
                 sizes.append(found[2][keep])
         joined, numbers = np.concatenate(ids), np.concatenate(packs)
-        condemned = self.packs.condemned[numbers]
-        if condemned.any():
-            last = np.argsort(condemned, kind="stable")
-            order = last[np.argsort(joined[last], kind="stable")]
-        else:
-            order = np.argsort(joined, kind="stable")
-        return Rows(joined[order], numbers[order], np.concatenate(sizes)[order])
+        order = np.argsort(joined, kind="stable")  # quick: what is joined is sorted already
+        rows = Rows(joined[order], numbers[order], np.concatenate(sizes)[order])
+        firsts = rows.first_copies()
+        if firsts.all():
+            return rows
+        order = np.lexsort((self.packs.ranks[rows.packs], np.cumsum(firsts)))
+        return Rows(rows.ids, rows.packs[order], rows.sizes[order])
 
     def ranges(self, others: int = 0) -> Iterator[tuple[int, int]]:
         """Yield ranges that cover all ids; of these, and of `others`, each has a bounded part."""
@@ -294,12 +298,16 @@ class IndexFiles:
             ids += pack.pack_id
             lengths.append(pack.length)
             modified.append(pack.modified)
-        joined = as_ids(bytes(ids))
+        joined, times = as_ids(bytes(ids)), np.array(modified, np.float64)
+        leaving = np.isin(joined, np.array(sorted(condemned), f"S{ID_SIZE}"))
+        ranks = np.empty(len(joined), np.int64)
+        ranks[np.lexsort((-times, leaving))] = np.arange(len(joined))
         return StoredPacks(
             ids=joined,
             lengths=np.array(lengths, np.int64),
-            modified=np.array(modified, np.float64),
-            condemned=np.isin(joined, np.array(sorted(condemned), f"S{ID_SIZE}")),
+            modified=times,
+            condemned=leaving,
+            ranks=ranks,
             indexed=np.zeros(len(joined), bool),
             directories=np.zeros(len(joined), np.int64),
         )
@@ -334,7 +342,7 @@ def _first_of_each(numbers: IntArray) -> Mask:
 def _no_packs() -> StoredPacks:
     none = np.zeros(0, np.int64)
     nothing = np.zeros(0, bool)
-    return StoredPacks(as_ids(b""), none, np.zeros(0), nothing, nothing, none)
+    return StoredPacks(as_ids(b""), none, np.zeros(0), nothing, none, nothing, none)
 
 
 def _where(segment: SegmentFile) -> str:

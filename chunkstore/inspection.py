@@ -14,7 +14,7 @@ from chunkstore.entries import page_of
 from chunkstore.errors import NotFoundError
 from chunkstore.events import Event, Item, ProgressCallback
 from chunkstore.format.manifest import Entry, Manifest
-from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.format.ref import DroppedVersion, Ref, VersionRecord
 from chunkstore.objects import Objects, StoredRef
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, near, resolve
@@ -92,8 +92,18 @@ def _entries_outside(
 def version_of(ref: Ref, record: VersionRecord) -> Version:
     """Return the value that callers get of a version."""
     latest = ("latest",) if record == ref.versions[-1] else ()
+    tags = tuple(name for name, number in ref.tags if number == record.number)
+    return _version(ref.dataset, record, latest + tags)
+
+
+def dropped_version_of(dataset: str, dropped: DroppedVersion) -> Version:
+    """Return the value that callers get of a dropped version, with the tags it had."""
+    return _version(dataset, dropped.record, dropped.tags)
+
+
+def _version(dataset: str, record: VersionRecord, tags: tuple[str, ...]) -> Version:
     return Version(
-        dataset=ref.dataset,
+        dataset=dataset,
         number=record.number,
         manifest_id=record.manifest_id,
         created_ns=record.created_ns,
@@ -102,7 +112,7 @@ def version_of(ref: Ref, record: VersionRecord) -> Version:
         size=record.size,
         new_bytes=record.new_bytes,
         stored_bytes=record.stored_bytes,
-        tags=latest + tuple(name for name, number in ref.tags if number == record.number),
+        tags=tags,
     )
 
 

@@ -277,6 +277,14 @@ class Objects:
         """Delete manifests; those already gone are fine."""
         self.backend.delete([layout.manifest_key(manifest) for manifest in manifests])
 
+    # notes of a server
+
+    def list_notes(self) -> Iterator[tuple[str, float]]:
+        """Yield the key and the time of every note that a segment was sent for a dataset."""
+        for info in self.backend.list(layout.NOTES):
+            if layout.note_of(info.key) is not None:
+                yield info.key, info.modified
+
     # refs
 
     def get_ref(self, dataset: str) -> StoredRef | None:

@@ -1,14 +1,15 @@
 """Which packs a collection can do without: what of each pack is alive, and what follows from it.
 
 Entries and live ids are gone through side by side, a range at a time, so memory is bounded by the
-number of packs. A live chunk keeps one copy: of several that in the newest segment is taken, which
-readers take too, and the others count as dead. Steps G2 and G3 of docs/design/consistency.md.
+number of packs. A live chunk keeps one copy: of several that in the newest pack is taken, which
+readers mostly take too, and the others count as dead. Steps G2 and G3 of
+docs/design/consistency.md.
 Neighbours: `id_runs` and `index_files` below, `gc` above.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,8 +64,11 @@ def kept_copies(index: IndexFiles, live: IdRuns) -> Iterator[tuple[Rows, Mask, I
         yield rows, kept, wanted[:0] if complete else wanted[~contained(wanted, rows.ids)]
 
 
-def tally(index: IndexFiles, live: IdRuns) -> Tally:
-    """Count what is alive in each pack."""
+def tally(
+    index: IndexFiles, live: IdRuns, on_entries: Callable[[int], object] = lambda _: None
+) -> Tally:
+    """Count what is alive in each pack; `on_entries` is told how many entries are dealt with."""
+    done = 0
     zeros = np.zeros((4, len(index.packs)), np.int64)
     found = Tally(zeros[0], zeros[1], zeros[2], zeros[3])
     for rows, kept, missing in kept_copies(index, live):
@@ -72,6 +76,8 @@ def tally(index: IndexFiles, live: IdRuns) -> Tally:
         alive = Rows(rows.ids[kept], rows.packs[kept], rows.sizes[kept])
         _count(alive, found.live_chunks, found.live_sizes)
         found.missing_count += len(missing)
+        done += len(rows.ids)
+        on_entries(done)
         room = _MOST_MISSING - len(found.missing)
         found.missing += [ChunkId(chunk) for chunk in id_list(missing[:room])]
     return found

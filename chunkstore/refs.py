@@ -28,7 +28,7 @@ from chunkstore.errors import (
     PermissionDeniedError,
     StorageFullError,
 )
-from chunkstore.format.ref import Ref, VersionRecord, empty_ref
+from chunkstore.format.ref import DroppedVersion, Ref, VersionRecord, empty_ref, fit_ref
 from chunkstore.layout import check_name
 from chunkstore.limits import MAX_COMMIT_NONCES
 from chunkstore.objects import Objects, StoredRef
@@ -160,13 +160,14 @@ class Refs:
 def stamped(ref: Ref, before: Ref, generation: int) -> Ref:
     """Return `ref` as the write that follows `before`, with a nonce of its own."""
     nonce = secrets.token_bytes(16)
-    return dataclasses.replace(
+    stamped = dataclasses.replace(
         ref,
         sequence=before.sequence + 1,
         nonce=nonce,
         gc_generation=max(before.gc_generation, generation),
         nonces=(nonce, *before.nonces)[:MAX_COMMIT_NONCES],
     )
+    return fit_ref(stamped)
 
 
 def resolve(ref: Ref, version: str) -> VersionRecord:
@@ -248,13 +249,67 @@ def with_tag(ref: Ref, name: str, number: int) -> Ref:
     return dataclasses.replace(ref, tags=tuple(sorted(tags.items())))
 
 
-def without_versions(ref: Ref, numbers: Iterable[int]) -> Ref:
-    """Return `ref` without these versions and their tags."""
-    dropped = set(numbers)
+def without_versions(ref: Ref, numbers: Iterable[int], dropped_ns: int) -> Ref:
+    """Return `ref` without these versions and their tags, which it keeps as dropped."""
+    leaving = set(numbers)
+    tags: dict[int, list[str]] = {}
+    for name, number in ref.tags:
+        tags.setdefault(number, []).append(name)
+    dropped = [
+        DroppedVersion(record, dropped_ns, tuple(tags.get(record.number, ())))
+        for record in ref.versions
+        if record.number in leaving
+    ]
     return dataclasses.replace(
         ref,
-        versions=tuple(record for record in ref.versions if record.number not in dropped),
-        tags=tuple(tag for tag in ref.tags if tag[1] not in dropped),
+        versions=tuple(record for record in ref.versions if record.number not in leaving),
+        tags=tuple(tag for tag in ref.tags if tag[1] not in leaving),
+        dropped=tuple(sorted((*ref.dropped, *dropped))),
+    )
+
+
+def dropped_last(ref: Ref) -> list[int]:
+    """Return the numbers of the versions that were dropped last, at the same time.
+
+    Raises:
+        NotFoundError: there are none that could be brought back.
+    """
+    if not ref.dropped:
+        raise NotFoundError(
+            f"dataset {ref.dataset!r} has no dropped versions",
+            hint="a version can be brought back until 'chunkstore gc' has let it go",
+        )
+    last = max(each.dropped_ns for each in ref.dropped)
+    return [each.record.number for each in ref.dropped if each.dropped_ns == last]
+
+
+def with_dropped(ref: Ref, numbers: Iterable[int]) -> Ref:
+    """Return `ref` with dropped versions brought back, and those of their tags that are free.
+
+    Raises:
+        NotFoundError: one of them was not dropped, or a collection has let it go.
+    """
+    wanted = set(numbers)
+    back = [each for each in ref.dropped if each.record.number in wanted]
+    for number in sorted(wanted - {each.record.number for each in back}):
+        there = ", ".join(str(each.record.number) for each in ref.dropped[-20:]) or "none"
+        raise NotFoundError(
+            f"version {number} of dataset {ref.dataset!r} cannot be brought back",
+            hint=f"dropped versions that can: {there}",
+        )
+    tags = {name: each.record.number for each in back for name in each.tags} | dict(ref.tags)
+    return dataclasses.replace(
+        ref,
+        versions=tuple(sorted((*ref.versions, *(each.record for each in back)))),
+        tags=tuple(sorted(tags.items())),
+        dropped=tuple(each for each in ref.dropped if each.record.number not in wanted),
+    )
+
+
+def without_expired(ref: Ref, expired: Callable[[DroppedVersion], bool]) -> Ref:
+    """Return `ref` without the dropped versions that can be brought back no more."""
+    return dataclasses.replace(
+        ref, dropped=tuple(each for each in ref.dropped if not expired(each))
     )
 
 

@@ -6,6 +6,7 @@ All else in the library stands below this module. `upkeep` has the methods that 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TypeAlias
 
@@ -22,11 +23,12 @@ from chunkstore.filters import PathFilter
 from chunkstore.format.config import ChunkerSpec
 from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.format.ref import Ref
-from chunkstore.inspection import version_of
+from chunkstore.inspection import dropped_version_of, version_of
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Profile
-from chunkstore.refs import resolve, with_tag, without_versions
+from chunkstore.refs import dropped_last, resolve, with_dropped, with_tag, without_versions
 from chunkstore.restore import LinkPolicy, PullOptions, restore
+from chunkstore.retention import NANO, Retention, judge
 from chunkstore.segment_cache import root_folder
 from chunkstore.source import Source, open_source
 from chunkstore.stream import FileContent, buffered, open_content
@@ -416,19 +418,72 @@ class Store(Upkeep):
         self._swap(dataset, lambda ref: inspection.without_tag(ref, name))
 
     def remove(self, dataset: str, numbers: Sequence[int]) -> list[values.Version]:
-        """Drop versions and their tags, and return them. Their chunks stay until a collection.
+        """Drop versions and their tags, and return them.
+
+        `undo` brings them back until a collection lets them go, a day later at the earliest unless
+        it is told otherwise.
 
         Raises:
             NotFoundError: one of them is not there; none was dropped.
         """
         dropped: list[values.Version] = []
+        now = time.time_ns()
 
         def edit(ref: Ref) -> Ref:
             dropped[:] = [version_of(ref, resolve(ref, str(number))) for number in numbers]
-            return without_versions(ref, numbers)
+            return without_versions(ref, numbers, now)
 
         self._swap(dataset, edit)
         return dropped
+
+    def thin(self, dataset: str, keep: Retention, *, dry_run: bool = False) -> values.Thinned:
+        """Drop the versions that a rule does not keep, as `remove` does; return all of both kinds.
+
+        Raises:
+            NotFoundError: there is no such dataset, or it has no versions.
+        """
+        now = time.time_ns()
+        found: list[values.Thinned] = []
+
+        def edit(ref: Ref) -> Ref:
+            judged = judge(ref, keep, now / NANO)
+            leaving = [each.record for each in judged if not each.kept]
+            found[:] = [
+                values.Thinned(
+                    dropped=tuple(version_of(ref, record) for record in leaving),
+                    kept=tuple((version_of(ref, j.record), j.reason) for j in judged if j.kept),
+                )
+            ]
+            return without_versions(ref, [record.number for record in leaving], now)
+
+        edit(self._refs.require(layout.check_name(dataset, "dataset")).ref)
+        if found[0].dropped and not dry_run:
+            self._swap(dataset, edit)
+        return found[0]
+
+    def dropped(self, dataset: str) -> list[values.Version]:
+        """Return the versions that `undo` can bring back, oldest first, with the tags they had."""
+        stored = self._refs.get(layout.check_name(dataset, "dataset"))
+        found = stored.ref.dropped if stored else ()
+        return [dropped_version_of(dataset, each) for each in found]
+
+    def undo(self, dataset: str, numbers: Sequence[int] = ()) -> list[values.Version]:
+        """Bring dropped versions back, with those of their tags that no other version has by now.
+
+        Without `numbers` those that were dropped last, together.
+
+        Raises:
+            NotFoundError: there is no such dropped version, or a collection has let it go; none
+                was brought back.
+        """
+        back: list[int] = []
+
+        def edit(ref: Ref) -> Ref:
+            back[:] = numbers or dropped_last(ref)
+            return with_dropped(ref, back)
+
+        ref = self._swap(dataset, edit)
+        return [version_of(ref, record) for record in ref.versions if record.number in back]
 
     def _push(
         self, source: Source, dataset: str, options: PushOptions, progress: ProgressCallback

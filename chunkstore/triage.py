@@ -8,7 +8,7 @@ counts, `gc` acts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
@@ -19,8 +19,8 @@ from chunkstore.errors import IntegrityError, MissingObjectError
 from chunkstore.events import ProgressCallback, Step
 from chunkstore.format.gc import Counts, GcState
 from chunkstore.format.pack import IdArray
-from chunkstore.format.ref import Ref
-from chunkstore.id_runs import IdRuns, MetIds, as_ids
+from chunkstore.format.ref import DroppedVersion, Ref
+from chunkstore.id_runs import IdRuns, MetIds, as_ids, id_list
 from chunkstore.ids import ChunkId, ManifestId
 from chunkstore.index_files import IndexFiles
 from chunkstore.marking import Marker
@@ -28,6 +28,7 @@ from chunkstore.objects import Objects
 from chunkstore.planning import Tally, choose, tally
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs
+from chunkstore.retention import NANO, Retention, not_kept
 from chunkstore.values import GcPlan
 
 _NAMED: Final = 5
@@ -53,9 +54,40 @@ class Manifests:
     modified: npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """What is alive at the moment of a collection.
+
+    Attributes:
+        born_before: the latest time of what is old enough to go; None where all is.
+        now: the moment, in seconds since the epoch.
+        keep: which versions are thinned out; None where none are.
+    """
+
+    born_before: float | None
+    now: float
+    keep: Retention | None
+
+    def expired(self, dropped: DroppedVersion) -> bool:
+        """Whether a version was dropped so long ago that it need not be brought back."""
+        return self.born_before is None or dropped.dropped_ns <= self.born_before * NANO
+
+    def leaving(self, ref: Ref) -> list[int]:
+        """Return the numbers of the versions that are to be dropped."""
+        return [] if self.keep is None else not_kept(ref, self.keep, self.now)
+
+    def roots(self, ref: Ref) -> list[Root]:
+        """Return the versions whose chunks are needed, those that can be brought back included."""
+        leaving = set(self.leaving(ref)) if self.born_before is None else set()
+        records = [record for record in ref.versions if record.number not in leaving]
+        records += [each.record for each in ref.dropped if not self.expired(each)]
+        return [Root(ref.dataset, record.number, record.manifest_id) for record in records]
+
+
 def roots_of(ref: Ref) -> list[Root]:
-    """Return the versions of a ref whose chunks are kept."""
-    return [Root(ref.dataset, record.number, record.manifest_id) for record in ref.versions]
+    """Return all versions that a ref names."""
+    records = [*ref.versions, *(each.record for each in ref.dropped)]
+    return [Root(ref.dataset, record.number, record.manifest_id) for record in records]
 
 
 def list_manifests(objects: Objects) -> Manifests:
@@ -78,7 +110,7 @@ class Triage:
         choice: what becomes of the packs.
         manifests: all manifests that there were.
         doomed: those of them that no ref names and that are old enough.
-        counts: how many objects there were.
+        leaving: versions that are to be dropped.
     """
 
     def __init__(
@@ -97,11 +129,11 @@ class Triage:
         self.index = index
         self.live = live
         self.marked = MetIds()
-        self.versions = self._datasets = 0
+        self.versions = self._expired = self._restorable = 0
+        self._names: frozenset[str] = frozenset()
+        self.leaving: list[tuple[str, int]] = []
 
-    def look(
-        self, state: GcState, born_before: float | None, roots: Callable[[Ref], Iterable[Root]]
-    ) -> GcPlan:
+    def look(self, state: GcState, horizon: Horizon) -> GcPlan:
         """G2, G3: mark, then load the index, then LIST packs/; return what follows.
 
         Raises:
@@ -109,14 +141,33 @@ class Triage:
             CorruptObjectError: a manifest, page, list or segment is damaged.
         """
         self.manifests = list_manifests(self._objects)
-        self.mark(self._roots(roots))
+        self.mark(self._roots(horizon))
         self.index.load(self._objects.read_condemned(state))
-        self.counted = tally(self.index, self.live)
-        self.check_complete(self.counted, self._roots(roots))
-        self.choice = choose(self.index.packs, self.counted, born_before)
-        old = self.manifests.modified <= (np.inf if born_before is None else born_before)
+        self.counted = tally(self.index, self.live, self._tell_plan)
+        self.check_complete(self.counted, self._roots(horizon))
+        self.choice = choose(self.index.packs, self.counted, horizon.born_before)
+        latest = np.inf if horizon.born_before is None else horizon.born_before
+        old = self.manifests.modified <= latest
         self.doomed = self.manifests.ids[old & ~self.marked.has(self.manifests.ids)]
         return self._plan(state)
+
+    def _tell_plan(self, done: int) -> None:
+        self._progress(Step(name="plan", done=done, total=self.index.entries))
+
+    def _orphaned(self) -> str:
+        """Return a dataset of which there are manifests but no ref, "" where there is none.
+
+        A ref is made before a manifest and never deleted, so one that is not there was lost, and
+        what it named can still be found by these manifests.
+        """
+        for manifest in id_list(self.doomed):
+            try:
+                dataset = self._objects.get_manifest(ManifestId(manifest)).dataset
+            except IntegrityError:  # whatever it was, nothing leads there
+                continue
+            if dataset not in self._names:
+                return dataset
+        return ""
 
     def mark(self, roots: Iterable[Root]) -> None:
         """G2: walk versions; `live` gets what they need."""
@@ -153,18 +204,24 @@ class Triage:
                 break
         return list(found.items())
 
-    def _roots(self, roots: Callable[[Ref], Iterable[Root]]) -> Iterator[Root]:
+    def _roots(self, horizon: Horizon) -> Iterator[Root]:
         names = self._refs.names()
-        self._datasets = len(names)
+        self._names, self.leaving = frozenset(names), []
+        self._expired = self._restorable = 0
         for name in names:
             stored = self._refs.get(name)
             if stored is not None:
-                yield from roots(stored.ref)
+                ref = stored.ref
+                expired = sum(map(horizon.expired, ref.dropped))
+                self._expired += expired
+                self._restorable += len(ref.dropped) - expired
+                self.leaving += [(name, number) for number in horizon.leaving(ref)]
+                yield from horizon.roots(ref)
 
     @property
     def counts(self) -> Counts:
         """How many objects there are."""
-        return Counts(self._datasets, len(self.index.packs), len(self.manifests.ids))
+        return Counts(len(self._names), len(self.index.packs), len(self.manifests.ids))
 
     def _plan(self, state: GcState) -> GcPlan:
         packs, chosen, counted = self.index.packs, self.choice, self.counted
@@ -173,6 +230,9 @@ class Triage:
         share = counted.live_sizes[sparse] / np.maximum(counted.sizes[sparse], 1)
         plan = GcPlan(
             versions=self.versions,
+            restorable=self._restorable,
+            dropped=tuple(self.leaving),
+            expired=self._expired,
             live_chunks=int(counted.live_chunks.sum()),
             packs=int(here.sum()),
             pack_bytes=int(lengths[here].sum()),
@@ -188,7 +248,7 @@ class Triage:
             condemned_packs=int((~here).sum()),
             refusal="",
         )
-        return _with_refusal(plan, state.left, self.counts)
+        return _with_refusal(plan, state.left, self.counts, self._orphaned())
 
 
 def walk(objects: Objects, marker: Marker, root: Root) -> None:
@@ -218,9 +278,11 @@ def _raise_missing(count: int, needers: Sequence[tuple[ChunkId, Root]]) -> NoRet
     )
 
 
-def _with_refusal(plan: GcPlan, before: Counts | None, now: Counts) -> GcPlan:
+def _with_refusal(plan: GcPlan, before: Counts | None, now: Counts, orphaned: str) -> GcPlan:
     """G3: note what makes this look like a mistake or a storage that does not show everything."""
     reasons = []
+    if orphaned:
+        reasons.append(f"there are manifests of dataset {orphaned!r}, but its ref is gone")
     if before is not None:
         for name in ("refs", "packs", "manifests"):
             had, has = getattr(before, name), getattr(now, name)

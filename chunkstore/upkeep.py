@@ -29,6 +29,7 @@ from chunkstore.reader import Reader
 from chunkstore.refetch import Folder, OtherStore, Supply, unread
 from chunkstore.refs import Refs, resolve
 from chunkstore.repair import Consent, Repair, Sources
+from chunkstore.retention import Retention
 from chunkstore.savings import Savings
 from chunkstore.survey import Level
 from chunkstore.verify import MOST_PARTS, Verification, VerifyOptions
@@ -178,6 +179,7 @@ class Upkeep(Opened):
         grace: float = DAY,
         reader_grace: float = HOUR,
         force: bool = False,
+        keep: Retention | None = None,
         confirm: Confirm = accept,
         progress: ProgressCallback = ignore,
     ) -> values.GcResult:
@@ -196,6 +198,8 @@ class Upkeep(Opened):
                 packs before can end.
             force: do it though more than half of the store would go, or the storage shows less than
                 after the last collection.
+            keep: drop the versions of all datasets that this rule does not keep, before anything
+                else. Without a grace their space is freed at once.
             confirm: is shown the plan before anything changes; what it raises ends the run.
             progress: gets Steps and Notices.
 
@@ -205,13 +209,12 @@ class Upkeep(Opened):
                 was deleted.
             ConflictError: other collections came between, again and again.
         """
-        options = GcOptions(apply=apply, grace=grace, reader_grace=reader_grace, force=force)
         return Collector(
             self._objects,
             self._config,
             self._reader,
             self._caches.temporary_folder(),
-            options,
+            GcOptions(apply=apply, grace=grace, reader_grace=reader_grace, force=force, keep=keep),
             confirm=confirm,
             progress=progress,
         ).run()

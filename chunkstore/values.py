@@ -45,6 +45,19 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thinned:
+    """The versions of a dataset after a rule said which to keep.
+
+    Attributes:
+        dropped: what is dropped, oldest first; in a dry run what would be.
+        kept: what is kept, oldest first, each with the reason.
+    """
+
+    dropped: tuple[Version, ...]
+    kept: tuple[tuple[Version, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """A dataset.
 
@@ -340,7 +353,10 @@ class GcPlan:
     """What a collection found, and would do.
 
     Attributes:
-        versions: versions whose chunks are kept.
+        versions: versions whose chunks are kept, those that can be brought back included.
+        restorable: how many of these were dropped, and can be brought back.
+        dropped: (dataset, number) of versions that are to be dropped first, by the rule.
+        expired: dropped versions that can be brought back no more after it.
         live_chunks: different chunks that they need.
         packs: how many packs there are, but for those that were condemned before.
         pack_bytes: their stored bytes.
@@ -358,6 +374,9 @@ class GcPlan:
     """
 
     versions: int
+    restorable: int
+    dropped: tuple[tuple[str, int], ...]
+    expired: int
     live_chunks: int
     packs: int
     pack_bytes: int
@@ -380,8 +399,9 @@ class GcPlan:
 
     @property
     def nothing(self) -> bool:
-        """Whether there is nothing to remove."""
-        return not (self.dead_packs or self.sparse_packs or self.manifests)
+        """Whether there is nothing to drop and nothing to remove."""
+        removed = self.dead_packs or self.sparse_packs or self.manifests
+        return not (removed or self.dropped or self.expired)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

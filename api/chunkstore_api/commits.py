@@ -6,6 +6,7 @@ Neighbours: `guarded` asks, `chunkstore.version_check` goes through a version.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Final
 
@@ -26,7 +27,7 @@ from chunkstore.errors import (
 )
 from chunkstore.format.gc import GcState
 from chunkstore.format.manifest import Manifest
-from chunkstore.format.ref import Ref, VersionRecord, decode_ref
+from chunkstore.format.ref import Ref, VersionRecord, decode_ref, fit_ref
 from chunkstore.ids import ManifestId
 from chunkstore.limits import MAX_COMMIT_NONCES
 from chunkstore.objects import StoredRef
@@ -78,7 +79,7 @@ class Commits:
         if isinstance(mode, CreateOnly):
             if ref.sequence != 1 or ref.next_number != 1 or ref.gc_generation or ref.tags:
                 refused(key, "a dataset begins with an empty ref")
-            if len(ref.nonces) != 1 or ref.versions:
+            if len(ref.nonces) != 1 or ref.versions or ref.dropped:
                 refused(key, "a dataset begins with an empty ref")
             return self._objects.put_ref(ref, None)
         assert isinstance(mode, ReplaceIf)
@@ -88,7 +89,7 @@ class Commits:
         state = self._objects.read_gc_state()  # W5, and W0 of the view: before it is loaded
         if ref.gc_generation != max(stored.ref.gc_generation, state.generation):
             raise _overtaken(key)
-        known = set(stored.ref.versions)
+        known = {*stored.ref.versions, *(each.record for each in stored.ref.dropped)}
         added = [record for record in ref.versions if record not in known]
         for record in added:
             self._check_version(caller, key, stored.ref, record, state)
@@ -167,12 +168,16 @@ def _check_history(key: str, before: Ref, ref: Ref) -> None:
         refused(key, f"it is write {ref.sequence}, not {before.sequence + 1}")
     if ref.nonce in before.nonces or ref.nonces[1:] != before.nonces[: MAX_COMMIT_NONCES - 1]:
         refused(key, "its nonces do not follow those of the ref that is there")
+    there = [*before.versions, *(each.record for each in before.dropped)]
     kept = {record.number for record in before.versions}
-    added = [r.number for r in ref.versions if r.number not in kept]
+    back = {each.record.number for each in before.dropped if each.record in ref.versions}
+    added = [r.number for r in ref.versions if r.number not in kept | back]
     if added and not before.next_number <= added[0] <= added[-1] < before.next_number + _AHEAD:
         refused(key, "the numbers of its new versions are not the next ones")
     if ref.next_number != (added[-1] + 1 if added else before.next_number):
         refused(key, "its next number does not follow")
+    if any(each.record not in there for each in ref.dropped):
+        refused(key, "it lists as dropped what was no version")
     for name, _ in ref.tags:
         if name not in dict(before.tags):
             try:
@@ -184,6 +189,8 @@ def _check_history(key: str, before: Ref, ref: Ref) -> None:
 def _check_rights(caller: Caller, before: Ref, ref: Ref) -> None:
     """Raise where a ref drops or changes versions, and the caller may only add."""
     kept = ref.versions[: len(before.versions)] == before.versions
+    unchanged = dataclasses.replace(ref, dropped=before.dropped)
+    kept &= ref.dropped == fit_ref(unchanged).dropped
     if not kept and not caller.right.includes(Right.ADMIN):
         raise less("to drop or change versions takes a token that may admin", Right.ADMIN)
 

@@ -6,21 +6,25 @@ CorruptObjectError and UnsupportedFormatError, whatever the bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from chunkstore import limits
+from chunkstore.errors import InvalidInputError
 from chunkstore.format.document import (
     DocumentKind,
     Fields,
     corrupt,
     decode_document,
     encode_document,
+    is_extended,
 )
 from chunkstore.ids import ID_SIZE, ManifestId
 
-REF: Final = DocumentKind("ref", b"CSRF", 1, limits.MAX_REF_LENGTH, sealed=True)
+REF: Final = DocumentKind("ref", b"CSRF", 1, limits.MAX_REF_LENGTH, sealed=True, extended=2)
 
 _MOST: Final = (1 << 63) - 1
 
@@ -49,6 +53,20 @@ class VersionRecord(NamedTuple):
     stored_bytes: int
 
 
+class DroppedVersion(NamedTuple):
+    """A version that was dropped and can be brought back, since its chunks are kept for a while.
+
+    Attributes:
+        record: the version.
+        dropped_ns: when, nanoseconds since the epoch by the clock of who dropped it.
+        tags: the names it had, ascending.
+    """
+
+    record: VersionRecord
+    dropped_ns: int
+    tags: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ref:
     """The state of a dataset.
@@ -63,6 +81,7 @@ class Ref:
         tags: (name, version number), ascending by name.
         nonces: nonces of the last 64 writes, newest first, `nonce` included: how a writer that
             lost its answer finds out that it had won.
+        dropped: versions that were dropped and can be brought back, ascending by number.
     """
 
     dataset: str
@@ -73,6 +92,7 @@ class Ref:
     versions: tuple[VersionRecord, ...]
     tags: tuple[tuple[str, int], ...]
     nonces: tuple[bytes, ...]
+    dropped: tuple[DroppedVersion, ...] = ()
 
 
 def empty_ref(dataset: str) -> Ref:
@@ -91,20 +111,40 @@ def empty_ref(dataset: str) -> Ref:
 
 
 def encode_ref(ref: Ref) -> bytes:
-    """Return the bytes of a ref object."""
-    return encode_document(
-        REF,
-        [
-            ref.dataset,
-            ref.sequence,
-            ref.nonce,
-            ref.gc_generation,
-            ref.next_number,
-            [list(version) for version in ref.versions],
-            [list(tag) for tag in ref.tags],
-            list(ref.nonces),
-        ],
-    )
+    """Return the bytes of a ref object: of version 2 only where versions were dropped."""
+    body = [
+        ref.dataset,
+        ref.sequence,
+        ref.nonce,
+        ref.gc_generation,
+        ref.next_number,
+        [list(version) for version in ref.versions],
+        [list(tag) for tag in ref.tags],
+        list(ref.nonces),
+    ]
+    if ref.dropped:
+        body.append([[list(each.record), each.dropped_ns, list(each.tags)] for each in ref.dropped])
+    return encode_document(REF, body, extended=bool(ref.dropped))
+
+
+def fit_ref(ref: Ref) -> Ref:
+    """Return `ref` without as many of its dropped versions as make it longer than allowed.
+
+    Those that were dropped first go first: they can be brought back no more.
+    """
+    dropped = ref.dropped
+    while dropped and _is_too_long(dataclasses.replace(ref, dropped=dropped)):
+        latest = sorted(dropped, key=lambda each: (each.dropped_ns, each.record.number))
+        dropped = tuple(sorted(latest[len(latest) // 2 + 1 :]))
+    return dataclasses.replace(ref, dropped=dropped)
+
+
+def _is_too_long(ref: Ref) -> bool:
+    try:
+        encode_ref(ref)
+    except InvalidInputError:
+        return True
+    return False
 
 
 def decode_ref(data: bytes, where: str) -> Ref:
@@ -115,7 +155,8 @@ def decode_ref(data: bytes, where: str) -> Ref:
         UnsupportedFormatError: a ref of another format version.
     """
     fields = decode_document(REF, data, where)
-    fields.record(8)
+    extended = is_extended(REF, data)
+    fields.record(9 if extended else 8)
     dataset = fields.name()
     sequence = fields.integer(1, _MOST)
     nonce = fields.binary(16)
@@ -124,6 +165,10 @@ def decode_ref(data: bytes, where: str) -> Ref:
     versions = tuple(_decode_version(fields) for _ in range(fields.array(limits.MAX_REF_LENGTH)))
     tags = tuple(_decode_tag(fields) for _ in range(fields.array(limits.MAX_REF_LENGTH)))
     nonces = tuple(fields.binary(16) for _ in range(fields.array(limits.MAX_COMMIT_NONCES)))
+    dropped: tuple[DroppedVersion, ...] = ()
+    if extended:
+        count = fields.array(limits.MAX_REF_LENGTH)
+        dropped = tuple(_decode_dropped(fields) for _ in range(count))
     fields.end()
     numbers = [version.number for version in versions]
     if any(after <= before for before, after in zip([0, *numbers], numbers, strict=False)):
@@ -135,6 +180,8 @@ def decode_ref(data: bytes, where: str) -> Ref:
         corrupt("the tags are not sorted or name versions that are not there", where)
     if nonces[:1] != (nonce,):
         corrupt("the nonces do not begin with the ref's own", where)
+    if extended:
+        _check_dropped(dropped, numbers, next_number, where)
     return Ref(
         dataset=dataset,
         sequence=sequence,
@@ -144,7 +191,27 @@ def decode_ref(data: bytes, where: str) -> Ref:
         versions=versions,
         tags=tags,
         nonces=nonces,
+        dropped=dropped,
     )
+
+
+def _decode_dropped(fields: Fields) -> DroppedVersion:
+    fields.record(3)
+    record, dropped_ns = _decode_version(fields), fields.integer(0, _MOST)
+    tags = tuple(fields.name() for _ in range(fields.array(limits.MAX_REF_LENGTH)))
+    return DroppedVersion(record, dropped_ns, tags)
+
+
+def _check_dropped(
+    dropped: Sequence[DroppedVersion], versions: Sequence[int], next_number: int, where: str
+) -> None:
+    numbers = [each.record.number for each in dropped]
+    if not numbers or numbers != sorted(set(numbers)) or numbers[-1] >= next_number:
+        corrupt("the dropped versions are not sorted, or there are none", where)
+    if not set(numbers).isdisjoint(versions):
+        corrupt("a version is dropped and there", where)
+    if any(list(each.tags) != sorted(set(each.tags)) for each in dropped):
+        corrupt("the tags of a dropped version are not sorted", where)
 
 
 def _decode_version(fields: Fields) -> VersionRecord:

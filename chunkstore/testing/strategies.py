@@ -29,7 +29,7 @@ from chunkstore.format.pack import (
     encode_directory,
 )
 from chunkstore.format.path import path_problem
-from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.format.ref import DroppedVersion, Ref, VersionRecord
 from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, FileHash, ManifestId, PackId, chunk_id
 
 _MOST: Final = (1 << 63) - 1
@@ -245,8 +245,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
 
 @st.composite
 def refs(draw: st.DrawFn) -> Ref:
-    """Refs with gaps in their version numbers, and tags."""
-    numbers = sorted(draw(st.sets(st.integers(1, _MOST - 1), max_size=4)))
+    """Refs with gaps in their version numbers, tags, and versions that were dropped."""
+    everything = sorted(draw(st.sets(st.integers(1, _MOST - 1), max_size=6)))
     records = tuple(
         VersionRecord(
             number=number,
@@ -258,8 +258,10 @@ def refs(draw: st.DrawFn) -> Ref:
             new_bytes=draw(times),
             stored_bytes=draw(times),
         )
-        for number in numbers
+        for number in everything
     )
+    gone = draw(st.sets(st.sampled_from(everything), max_size=3)) if everything else set()
+    numbers = [number for number in everything if number not in gone]
     tags = draw(st.dictionaries(names(), st.sampled_from(numbers), max_size=3)) if numbers else {}
     past = draw(st.lists(nonces, min_size=1, max_size=3))
     return Ref(
@@ -267,10 +269,15 @@ def refs(draw: st.DrawFn) -> Ref:
         sequence=draw(st.integers(1, _MOST)),
         nonce=past[0],
         gc_generation=draw(times),
-        next_number=draw(st.integers((numbers or [0])[-1] + 1, _MOST)),
-        versions=records,
+        next_number=draw(st.integers((everything or [0])[-1] + 1, _MOST)),
+        versions=tuple(record for record in records if record.number not in gone),
         tags=tuple(sorted(tags.items())),
         nonces=tuple(past),
+        dropped=tuple(
+            DroppedVersion(record, draw(times), tuple(sorted(draw(st.sets(names(), max_size=2)))))
+            for record in records
+            if record.number in gone
+        ),
     )
 
 

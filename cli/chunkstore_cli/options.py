@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli.common import Common
+
+if TYPE_CHECKING:
+    from chunkstore.retention import Retention
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 VerbFunction = Callable[..., int | None]
@@ -230,6 +233,38 @@ def links_option(function: Decorated) -> Decorated:
         show_default=True,
         help="Which symbolic links to make: none, those that stay inside the target, or all.",
     )(function)
+
+
+def retention(function: Decorated) -> Decorated:
+    """Give a verb --keep-last, --keep-within and --keep-tag."""
+    for option in (
+        click.option(
+            "--keep-tag",
+            "keep_tags",
+            multiple=True,
+            metavar="PATTERN",
+            help="Of tagged versions keep those with a tag like this; else all are kept. May be "
+            "repeated.",
+        ),
+        duration_option("--keep-within", help="Keep versions that are younger, such as 30d."),
+        click.option(
+            "--keep-last",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Thin out old versions: keep the last N of a dataset.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def retention_of(last: int | None, within: int | None, tags: tuple[str, ...]) -> Retention | None:
+    """Return the rule that the options of `retention` make, None without any of them."""
+    from chunkstore.retention import Retention
+
+    if last is None and within is None and not tags:
+        return None
+    return Retention(last=last, within=within, tags=tags or None)
 
 
 def yes(function: Decorated) -> Decorated:

@@ -224,7 +224,7 @@ def _choose(common: Common, words: Words, *, items: bool) -> Watch:
 
 _STEPS: Final = {
     "mark": "versions looked through",
-    "plan": "parts of the index looked through",
+    "plan": "entries of the index looked through",
     "copy": "chunks copied",
     "fence": "datasets fenced",
     "reindex": "index segments looked at",

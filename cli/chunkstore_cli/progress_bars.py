@@ -60,7 +60,8 @@ class Bars(Watch):
 
     def step(self, step: Step) -> None:
         """Show the step on one line that is overwritten, once it takes long."""
-        if time.monotonic() - self.started < PATIENCE:
+        waits = step.name == "wait" and step.total
+        if time.monotonic() - self.started < PATIENCE and not waits:
             return
         if self._status is None:
             from rich.console import Console

@@ -30,6 +30,7 @@ SECTIONS: Final = {
         "stat": "Show sizes and what deduplication saves.",
         "tag": "Name a version, or list and delete such names.",
         "rm": "Drop versions.",
+        "undo": "Bring dropped versions back.",
         "gc": "Delete what no version needs, to free space.",
     },
     "Upkeep": {

@@ -167,6 +167,9 @@ def keys_of(value: object) -> Iterator[str]:
         "tag pets",
         "tag --delete pets v2",
         "rm pets@1 --dry-run",
+        "rm pets --keep-last 1 --dry-run",
+        "undo pets --list",
+        "gc --grace 0s",
         "token create ann --tokens ./tokens.json",
         "link pets:notes.txt",
         "completion bash",
@@ -184,7 +187,7 @@ def test_every_key_is_documented(stocked: Place, command: str) -> None:
         stocked.well("token", "create", "ann")
     ended = stocked.well("--json", verb, *arguments)
     text = ended.errors.splitlines()[-1] if verb == "run" else ended.text
-    lines = verb in ("push", "pull", "status", "verify", "copy", "repair")
+    lines = verb in ("push", "pull", "status", "gc", "verify", "copy", "repair")
     found = [json.loads(part) for part in (text.splitlines() if lines else [text])]
     page = (REFERENCE / "cli" / f"{verb}.md").read_text()
     if lines:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from chunkstore import MissingObjectError, RefusedError, Store, layout
+from chunkstore.backends.base import CreateOnly
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.errors import ConflictError
+from chunkstore.ids import SegmentId
 from chunkstore.objects import Objects
 from chunkstore.testing.backends import CountingBackend, MeddlingBackend
 from chunkstore.testing.trees import random_bytes
@@ -77,7 +79,7 @@ def test_nothing_young_is_deleted(backend: MemoryBackend) -> None:
     """What was written within the grace stays, and is counted."""
     store = open_store(backend)
     push(store, "gone", 2)
-    store.remove("gone", [1])
+    backend.delete([layout.ref_key("gone")])
     before = packs_of(backend)
     result = store.gc(**NOW | {"grace": 3600})
     assert packs_of(backend) == before
@@ -121,7 +123,7 @@ def test_of_doubled_chunks_one_copy_stays(backend: MemoryBackend) -> None:
 
 
 def test_leftovers_of_dead_pushes_go(backend: MemoryBackend) -> None:
-    """Packs in no index, manifests that no ref names, condemned lists that were never named."""
+    """Packs in no index, manifests that no ref names, lists that were never named, old notes."""
     store = open_store(backend)
     push(store, "data", 1)
     world = worlds.observe(backend)
@@ -133,8 +135,13 @@ def test_leftovers_of_dead_pushes_go(backend: MemoryBackend) -> None:
     backend.delete([layout.ref_key("dead"), layout.segment_key(next(iter(before)))])
     objects.put_condemned(layout.condemned_key(0, "old"), [])
     objects.put_condemned(layout.condemned_key(7, "of-a-later-generation"), [])
+    note = layout.note_key("dead", SegmentId(bytes(32)))
+    backend.put(note, [b""], CreateOnly())
+    store.gc(**NOW | {"grace": 3600})
+    assert backend.head(note)
     result = store.gc(**NOW)
     assert (result.deleted_packs, result.deleted_manifests) == (1, 1)
+    assert not list(backend.list(layout.NOTES))
     assert [generation for _, generation in objects.list_condemned()] == [7]
     assert worlds.observe(backend) == world
 
@@ -196,6 +203,19 @@ def test_a_storage_that_shows_less_must_be_meant(backend: MemoryBackend) -> None
     backend.delete([layout.ref_key("data-2")])
     with pytest.raises(RefusedError, match="refs"):
         store.gc(**NOW | {"force": False})
+
+
+def test_a_ref_that_was_lost_must_be_meant(backend: MemoryBackend) -> None:
+    """Manifests of a dataset whose ref is gone are what it can be found by again."""
+    store = open_store(backend)
+    push(store, "data", 1)
+    push(store, "lost", 2)
+    backend.delete([layout.ref_key("lost")])
+    before = packs_of(backend)
+    assert "'lost'" in store.gc(grace=0).plan.refusal
+    with pytest.raises(RefusedError, match="'lost'"):
+        store.gc(**NOW | {"force": False})
+    assert packs_of(backend) == before
 
 
 def test_the_plan_is_confirmed_before_anything_changes(backend: MemoryBackend) -> None:

@@ -9,13 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkstore.errors import CorruptObjectError
-from chunkstore.format.ref import REF, Ref, decode_ref, empty_ref, encode_ref
+from chunkstore.format.ref import (
+    REF,
+    DroppedVersion,
+    Ref,
+    VersionRecord,
+    decode_ref,
+    empty_ref,
+    encode_ref,
+    fit_ref,
+)
+from chunkstore.ids import ManifestId
 from chunkstore.testing import strategies
 from tests.properties import laws
 
 NONCE = bytes(range(16))
 VERSION = [3, bytes(32), 0, "first", 1, 6, 6, 512]
 FIELDS = ["team/run", 2, NONCE, 0, 4, [VERSION], [["good", 3]], [NONCE]]
+DROPPED = [[1, *VERSION[1:]], 7, ["old", "older"]]
+EXTENDED = dataclasses.replace(REF, version=REF.extended)
+
+
+def dropped_with(*dropped: object) -> bytes:
+    """Return a sealed ref with these dropped versions, by default with one."""
+    return laws.document(EXTENDED, laws.packed([*FIELDS, [*dropped] or [DROPPED]]))
 
 
 def ref_with(**fields: object) -> bytes:
@@ -52,8 +69,9 @@ def test_what_a_stranger_seals_is_held_to_the_same_rules(
 ) -> None:
     """A right checksum makes nothing else right."""
     bodies = [encode_ref(value)[5:-32] for value in (ref, other)]
-    bad = laws.document(REF, data.draw(strategies.damaged(*bodies)))
-    laws.assert_canonical(decode_ref, encode_ref, bad)
+    damaged = data.draw(strategies.damaged(*bodies))
+    for kind in (REF, EXTENDED):
+        laws.assert_canonical(decode_ref, encode_ref, laws.document(kind, damaged))
 
 
 @given(st.binary(max_size=200) | strategies.hostile_bodies)
@@ -61,6 +79,7 @@ def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
     """With and without a right magic, version and checksum."""
     laws.decode_or_refuse(decode_ref, data)
     laws.assert_canonical(decode_ref, encode_ref, laws.document(REF, data))
+    laws.assert_canonical(decode_ref, encode_ref, laws.document(EXTENDED, data))
 
 
 def test_no_flipped_bit_and_no_cut_goes_unseen() -> None:
@@ -68,16 +87,21 @@ def test_no_flipped_bit_and_no_cut_goes_unseen() -> None:
     data = ref_with()
     laws.assert_every_bit_matters(decode_ref, data)
     laws.assert_every_cut_is_refused(decode_ref, data)
+    laws.assert_every_bit_matters(decode_ref, dropped_with())
+    laws.assert_every_cut_is_refused(decode_ref, dropped_with())
 
 
 def test_another_format_version_is_named_with_its_remedy() -> None:
     """A newer or older ref is unsupported, not corrupt."""
-    laws.assert_other_versions_refused(decode_ref, ref_with())
+    laws.assert_other_versions_refused(decode_ref, ref_with(), REF.extended)
+    laws.assert_other_versions_refused(decode_ref, dropped_with(), REF.version)
 
 
 def test_bombs_are_refused_cheaply() -> None:
     """Documents that swell are refused before they do, wherever they begin to."""
     for data in laws.bombs_at_each_field(REF, FIELDS).values():
+        laws.assert_refused_cheaply(decode_ref, data)
+    for data in laws.bombs_at_each_field(EXTENDED, [*FIELDS, [DROPPED]]).values():
         laws.assert_refused_cheaply(decode_ref, data)
 
 
@@ -125,6 +149,49 @@ def test_refs_that_contradict_themselves_are_refused(fields: dict[str, object]) 
     decode_ref(ref_with(), "tested")
     with pytest.raises(CorruptObjectError):
         decode_ref(ref_with(**fields), "tested")
+
+
+@pytest.mark.parametrize(
+    "dropped",
+    [
+        [DROPPED, DROPPED],
+        [[[2, *VERSION[1:]], 7, []], DROPPED],
+        [[VERSION, 7, []]],
+        [[[4, *VERSION[1:]], 7, []]],
+        [[[1, *VERSION[1:]], -1, []]],
+        [[[1, *VERSION[1:]], 7]],
+        [[[1, *VERSION[1:]], 7, ["b", "a"]]],
+        [[[1, *VERSION[1:]], 7, ["a", "a"]]],
+        [[[1, *VERSION[1:]], 7, ["A"]]],
+        [[]],
+    ],
+)
+def test_dropped_versions_that_contradict_the_ref_are_refused(dropped: list[object]) -> None:
+    """They are sorted, not there at the same time, and below the next number."""
+    assert decode_ref(dropped_with(), "tested").dropped[0].tags == ("old", "older")
+    with pytest.raises(CorruptObjectError):
+        decode_ref(dropped_with(*dropped), "tested")
+
+
+def test_what_version_1_can_say_is_never_version_2() -> None:
+    """A ref without dropped versions has one encoding, that of version 1."""
+    with pytest.raises(CorruptObjectError):
+        decode_ref(laws.document(EXTENDED, laws.packed([*FIELDS, []])), "tested")
+
+
+def test_a_ref_that_would_be_too_long_lets_dropped_versions_go() -> None:
+    """Versions are never given up for that; of the dropped ones those that went first are."""
+    record = VersionRecord(1, ManifestId(bytes(32)), 0, "x" * 4000, 1, 1, 1, 1)
+    dropped = tuple(
+        DroppedVersion(record._replace(number=number), 5000 - number, ())
+        for number in range(1, 5001)
+    )
+    ref = dataclasses.replace(empty_ref("data"), next_number=5001, dropped=dropped)
+    fitting = fit_ref(ref)
+    laws.assert_round_trip(decode_ref, encode_ref, fitting)
+    assert 0 < len(fitting.dropped) < 5000
+    assert fitting.dropped == dropped[: len(fitting.dropped)]
+    assert fit_ref(fitting) == fitting
 
 
 def test_a_ref_keeps_64_nonces() -> None:

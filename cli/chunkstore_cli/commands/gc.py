@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chunkstore_cli import output
-from chunkstore_cli.exit_codes import Status
-from chunkstore_cli.options import duration_option, verb, yes
+from chunkstore_cli.options import duration_option, retention, retention_of, verb, yes
 from chunkstore_cli.output import count_text, size_text
 from chunkstore_cli.progress import COLLECTION, watching
 from chunkstore_cli.questions import confirm
@@ -40,15 +39,29 @@ if TYPE_CHECKING:
     show_default=True,
     help="Wait so long before the first deletion, so that running pulls can end.",
 )
+@retention
 @click.option("--force", is_flag=True, help="Do it even where the plan looks like a mistake.")
 @yes
 def gc(
-    session: Session, apply: bool, grace: int, reader_grace: int, force: bool, yes: bool
-) -> Status | None:
+    session: Session,
+    apply: bool,
+    grace: int,
+    reader_grace: int,
+    keep_last: int | None,
+    keep_within: int | None,
+    keep_tags: tuple[str, ...],
+    force: bool,
+    yes: bool,
+) -> None:
     """Find what no version needs and print what deleting it would free; --apply deletes it.
 
     Others may push and pull meanwhile. Packs of which half or more is not needed any more are
     packed again. On a terminal --apply asks; elsewhere --yes is needed.
+
+    With --keep-last, --keep-within or --keep-tag old versions of all datasets are dropped first,
+    but never the latest, nor what has a tag unless --keep-tag says which tags count. They can be
+    brought back like those that 'rm' drops, so that a later run frees their space, or this one
+    with --grace 0s.
 
     A run that was broken off is brought to its end by the next one: run the same command again.
     """
@@ -58,19 +71,21 @@ def gc(
             watch.close()
             if not (yes or session.common.json or session.common.quiet):
                 output.notes("\n".join(_plan_lines(plan, grace)))
-            freed = size_text(plan.freed_bytes)
-            confirm(f"free {freed}?", yes=yes, refusal=f"gc would free {freed}")
+            freed = f"free {size_text(plan.freed_bytes)}"
+            if plan.dropped:
+                freed = f"drop {count_text(len(plan.dropped), 'version')} and {freed}"
+            confirm(f"{freed}?", yes=yes, refusal=f"gc would {freed}")
 
         result = store.gc(
             apply=apply,
             grace=grace,
             reader_grace=reader_grace,
             force=force,
+            keep=retention_of(keep_last, keep_within, keep_tags),
             confirm=ask,
             progress=watch,
         )
     _tell(session, result, grace)
-    return None
 
 
 def _tell(session: Session, result: GcResult, grace: int) -> None:
@@ -90,6 +105,8 @@ def _tell(session: Session, result: GcResult, grace: int) -> None:
             output.hint("if that is right: chunkstore gc --apply --force")
         elif result.plan.nothing and not result.plan.condemned_packs:
             output.note("there is nothing to delete")
+            if grace and (result.plan.restorable or result.plan.young_packs):
+                output.hint("--grace 0s spares nothing, however young")
         else:
             output.note("nothing was deleted: 'chunkstore gc --apply' does it")
 
@@ -98,9 +115,18 @@ def _plan_lines(plan: GcPlan, grace: int) -> Iterator[str]:
     """Yield what a collection found and would do, a line for each kind of thing."""
     need = "needs" if plan.versions == 1 else "need"
     yield (
-        f"{count_text(plan.versions, 'version')} {need} {count_text(plan.live_chunks, 'chunk')} of "
-        f"{size_text(plan.pack_bytes)} in {count_text(plan.packs, 'pack')}"
+        f"{count_text(plan.versions, 'version')} {need} {count_text(plan.live_chunks, 'chunk')}; "
+        f"there are {size_text(plan.pack_bytes)} in {count_text(plan.packs, 'pack')}"
     )
+    if plan.restorable:
+        count = count_text(plan.restorable, "version")
+        yield f"keep {count} dropped within {_time_text(grace)}, which can be brought back"
+    if plan.dropped:
+        names = [f"{name}@{number}" for name, number in plan.dropped[:20]]
+        more = [f"{len(plan.dropped) - 20} more"] if len(plan.dropped) > 20 else []
+        yield f"drop {count_text(len(plan.dropped), 'version')}: {', '.join(names + more)}"
+    if plan.expired:
+        yield f"let go {count_text(plan.expired, 'version')} that could be brought back until now"
     if plan.condemned_packs:
         yield f"{count_text(plan.condemned_packs, 'pack')} of a collection that was broken off go"
     if plan.dead_packs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -11,45 +12,97 @@ from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import version_name
-from chunkstore_cli.options import dry_run, verb, yes
+from chunkstore_cli.options import dry_run, retention, retention_of, verb, yes
 from chunkstore_cli.questions import confirm
 from chunkstore_cli.session import Session
 
 if TYPE_CHECKING:
+    from chunkstore.retention import Retention
     from chunkstore.store import Store
     from chunkstore.values import Version
 
-_SPACE = "the space is freed by 'chunkstore gc'"
+_NAMED = 20
+"""Versions that a question names one by one."""
 
 
 @verb(
     examples="""
     chunkstore rm imagenet@1 imagenet@2
     chunkstore rm imagenet --all --dry-run
+    chunkstore rm imagenet --keep-last 10 --keep-within 30d
     """
 )
 @click.argument(
     "addresses", nargs=-1, required=True, metavar="NAME@VERSION...", shell_complete=dataset_names
 )
 @click.option("--all", "everything", is_flag=True, help="Drop all versions of the datasets named.")
+@retention
 @dry_run
 @yes
 def rm(
-    session: Session, addresses: tuple[str, ...], everything: bool, dry_run: bool, yes: bool
+    session: Session,
+    addresses: tuple[str, ...],
+    everything: bool,
+    keep_last: int | None,
+    keep_within: int | None,
+    keep_tags: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
 ) -> None:
     """Drop versions, with their tags. Asks on a terminal; elsewhere --yes is needed.
 
     Versions of one dataset are dropped together or not at all. The numbers are never used again.
-    What other versions need stays. 'chunkstore gc' frees the space.
+    What other versions need stays. 'chunkstore undo' brings versions back until 'chunkstore gc' has
+    freed their space.
+
+    With --keep-last, --keep-within or --keep-tag old versions of the datasets NAME are thinned out.
+    What any of these keeps stays; so does the latest version, and what has a tag.
     """
+    rule = retention_of(keep_last, keep_within, keep_tags)
     with session.open_store() as store:
-        doomed = _doomed(store, addresses, everything=everything)
-        if not dry_run:
-            names = ", ".join(f"{v.dataset}@{v.number}" for v in doomed)
+        reasons: list[tuple[Version, str]] = []
+        if rule is None:
+            doomed = _doomed(store, addresses, everything=everything)
+        else:
+            doomed, reasons = _thinned(store, _datasets(addresses, everything=everything), rule)
+        if doomed and not dry_run:
             count = output.count_text(len(doomed), "version")
-            confirm(f"drop {count}: {names}?", yes=yes, refusal=f"rm would drop {count}: {names}")
-            doomed = _drop(store, doomed)
-    _tell(session, doomed, dry_run=dry_run)
+            named = f"{count}: {_names(doomed)}"
+            confirm(f"drop {named}?", yes=yes, refusal=f"rm would drop {named}")
+            if rule is None:
+                doomed = _drop(store, doomed)
+            else:
+                names = dict.fromkeys(version.dataset for version in doomed)
+                doomed = [v for name in names for v in store.thin(name, rule).dropped]
+    _tell(session, doomed, reasons, dry_run=dry_run)
+
+
+def _names(versions: Sequence[Version]) -> str:
+    names = [f"{version.dataset}@{version.number}" for version in versions[:_NAMED]]
+    more = [f"{len(versions) - _NAMED} more"] if len(versions) > _NAMED else []
+    return ", ".join(names + more)
+
+
+def _datasets(addresses: tuple[str, ...], *, everything: bool) -> list[str]:
+    """Return the datasets that are to be thinned out."""
+    if everything:
+        raise InvalidInputError(
+            "--all keeps nothing", hint="leave out --all, or the --keep options"
+        )
+    for address in addresses:
+        if "@" in address or ":" in address:
+            raise InvalidInputError(
+                f"versions of a whole dataset are thinned out, not {address!r}",
+                hint="leave out the version, or the --keep options",
+            )
+    return list(dict.fromkeys(addresses))
+
+
+def _thinned(
+    store: Store, names: list[str], rule: Retention
+) -> tuple[list[Version], list[tuple[Version, str]]]:
+    found = [store.thin(name, rule, dry_run=True) for name in names]
+    return [v for each in found for v in each.dropped], [k for each in found for k in each.kept]
 
 
 def _doomed(store: Store, addresses: tuple[str, ...], *, everything: bool) -> list[Version]:
@@ -72,7 +125,8 @@ def _doomed(store: Store, addresses: tuple[str, ...], *, everything: bool) -> li
                 f"--all drops all versions, {address!r} names one"
                 if everything
                 else f"{address!r} names no version to drop",
-                hint=f"write {where.dataset}@1 for one version, or {where.dataset} --all for all",
+                hint=f"write {where.dataset}@1 for one version, {where.dataset} --all for all, or "
+                f"{where.dataset} --keep-last 10 for all but the last ten",
             )
         versions = store.dataset(where.dataset).versions if everything else [store.version(where)]
         found.update({(version.dataset, version.number): version for version in versions})
@@ -87,10 +141,20 @@ def _drop(store: Store, doomed: list[Version]) -> list[Version]:
     return dropped
 
 
-def _tell(session: Session, versions: list[Version], *, dry_run: bool) -> None:
+def _tell(
+    session: Session,
+    versions: list[Version],
+    kept: list[tuple[Version, str]],
+    *,
+    dry_run: bool,
+) -> None:
     if session.common.json:
-        output.document({"dry_run": dry_run, "versions": [version_name(v) for v in versions]})
+        document = {"dry_run": dry_run, "versions": [version_name(v) for v in versions]}
+        reasons = [{**version_name(version), "reason": reason} for version, reason in kept]
+        output.document({**document, "kept": reasons} if kept else document)
         return
+    for version, reason in [] if session.common.quiet else kept:
+        output.line(f"kept {version.dataset}@{version.number}: {reason}")
     for version in versions:
         identifier = output.short_id(version.manifest_id)
         if session.common.quiet:
@@ -101,5 +165,9 @@ def _tell(session: Session, versions: list[Version], *, dry_run: bool) -> None:
                 f"{verb} {version.dataset}@{version.number} {identifier}: "
                 f"{output.count_text(version.files, 'file')}, {output.size_text(version.size)}"
             )
-    if not dry_run and not session.common.quiet:
-        output.note(_SPACE)
+    if kept and not versions:
+        output.note("there is nothing to drop")
+    elif not dry_run and not session.common.quiet:
+        them = "it" if len(versions) == 1 else "them"
+        output.note(f"'chunkstore undo {versions[-1].dataset}' brings {them} back")
+        output.note("'chunkstore gc' frees the space, after a day at the earliest")
