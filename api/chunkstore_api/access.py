@@ -1,7 +1,8 @@
 """Lets in only who has a token or a link, and each of them only as far as that goes.
 
-Nothing but `/healthz` is answered to anybody else, whatever the route: what is not known here is
-refused. A dataset that a token does not reach is, to its holder, not there.
+Nothing but `/healthz` and what one needs to sign in is answered to anybody else, whatever the
+route: what is not known here is refused. The pages, which only read, take the cookie of a session
+too; the API does not. A dataset that a token does not reach is, to its holder, not there.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Final
 
 from fastapi import Request
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from chunkstore.errors import ChunkstoreError, NotFoundError
-from chunkstore_api import links
+from chunkstore_api import links, sessions
 from chunkstore_api.callers import REALM, less
 from chunkstore_api.problems import RequestError, problem_of
 from chunkstore_api.rates import Rates, address_of
@@ -25,7 +27,7 @@ from chunkstore_api.tokens import Right, Token, TokensFile
 log = logging.getLogger(__name__)
 
 OPEN: Final = "/healthz"
-"""The one path that asks for no token; it says nothing of the store."""
+"""The one path of the API that asks for no token; it says nothing of the store."""
 
 _HINT: Final = "send the header 'Authorization: Bearer TOKEN'"
 
@@ -41,7 +43,7 @@ class Doorkeeper:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
-        if scope["type"] == "http" and scope["path"] != OPEN:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
             try:
                 token = self._token(scope)
             except RequestError as error:
@@ -61,12 +63,19 @@ class Doorkeeper:
     def _token(self, scope: Scope) -> Token:
         given = Headers(scope=scope).getlist("authorization")
         linked = links.MARK in scope["query_string"]
-        if not given and not linked:
+        cookie = _session(scope)
+        if not given and not linked and not cookie:
             raise _unknown("this server answers to who has a token", REALM)
         try:
             tokens = self._tokens.read()
         except ChunkstoreError as error:
             raise _closed(error) from error
+        if not given and not linked:
+            token = sessions.opened(tokens, cookie, time.time())
+            if token is None:
+                raise _unknown("the session has ended", REALM)
+            scope.setdefault("state", {})["signed_in"] = True
+            return token
         if not given:
             try:
                 return links.opened(
@@ -96,6 +105,18 @@ def authorise(request: Request, right: Right, dataset: str | None) -> None:
         raise less("this takes a token for all datasets", right)
     if not token.right.includes(right):
         raise less(f"this takes a token that may {right.value}", right)
+
+
+def _is_open(path: str) -> bool:
+    return path == OPEN or sessions.is_open(path)
+
+
+def _session(scope: Scope) -> str:
+    """Return the cookie of a request that may have one, that for a page; else ""."""
+    if scope["method"] not in ("GET", "HEAD") or not sessions.is_page(scope["path"]):
+        return ""
+    cookies = cookie_parser(Headers(scope=scope).get("cookie", ""))
+    return sessions.cookie_of(cookies, secure=scope["scheme"] == "https")
 
 
 def _closed(error: ChunkstoreError) -> RequestError:

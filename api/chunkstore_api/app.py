@@ -39,16 +39,7 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
         store: what is served.
         settings: bounds, tokens, and where the server listens.
     """
-    from chunkstore_api.routes import (
-        archives,
-        artifacts,
-        datasets,
-        files,
-        health,
-        links,
-        objects,
-        uploads,
-    )
+    from chunkstore_api.web.problems import ProblemPages
 
     settings = settings or Settings()
     limits = settings.limits
@@ -94,9 +85,29 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
         app.add_middleware(Throttle, rates=rates)
     if tokens:
         app.add_middleware(Doorkeeper, tokens=tokens, rates=rates)
+    app.add_middleware(ProblemPages)
     app.add_middleware(Counting, metrics=metrics)
+    _include(app, guarded=tokens is not None)
+    return app
+
+
+def _include(app: FastAPI, *, guarded: bool) -> None:
+    """Give an application its routes; where it is `guarded`, those of the API say so."""
+    from chunkstore_api import web
+    from chunkstore_api.routes import (
+        archives,
+        artifacts,
+        datasets,
+        files,
+        health,
+        links,
+        objects,
+        uploads,
+    )
+
     # What has the longest path stands first: a dataset's name may have slashes.
     for module in (artifacts, files, uploads, archives, datasets, links, objects, health):
-        app.include_router(module.router, dependencies=[Security(_BEARER)] if tokens else [])
+        app.include_router(module.router, dependencies=[Security(_BEARER)] if guarded else [])
     app.include_router(health.open_router)
-    return app
+    for router in web.ROUTERS:
+        app.include_router(router)
