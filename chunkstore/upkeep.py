@@ -18,7 +18,7 @@ from chunkstore.chunk_index import DEFAULT_BUDGET, ChunkIndex
 from chunkstore.chunker import Chunker
 from chunkstore.copy import Chosen, Copying, Place, choose
 from chunkstore.doctor import doctor
-from chunkstore.errors import InvalidInputError
+from chunkstore.errors import InvalidInputError, PermissionDeniedError
 from chunkstore.events import ProgressCallback, ignore
 from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.ref import Ref, VersionRecord
@@ -88,6 +88,17 @@ class Opened:
         return index
 
     def _savings(self) -> Savings:
+        """Return what measures chunks, by the whole index.
+
+        Raises:
+            PermissionDeniedError: the caller sees only a part of it, by which sizes would be wrong.
+        """
+        if self._backend.access().narrow:
+            raise PermissionDeniedError(
+                f"what chunks take up at {self.url} is told by a token for all datasets only",
+                operation="stat",
+                hint="'chunkstore log' has the sizes of versions",
+            )
         return Savings(self._reader(), self._index())
 
     def _reader(

@@ -242,6 +242,9 @@ def test_a_narrow_token_pushes_and_pulls(server: Guarded, tree: Path, tmp_path: 
     with server.as_("guest") as store:
         assert store.pull("team/a@first", tmp_path / "two").stats.written_bytes > 3 * MIB
         assert next(store.diff("team/a@1", "team/a@2")).path == "large.bin"
+        for measure in (store.stat, lambda: store.dataset_stat("team/a")):
+            with pytest.raises(PermissionDeniedError):  # by a part of the index they would be wrong
+                measure()
 
 
 def test_a_narrow_token_reads_what_lies_among_others(server: Guarded, tmp_path: Path) -> None:
