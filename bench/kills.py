@@ -1,6 +1,6 @@
 """Kill -9 at random moments of push, rm, tag and gc, a thousand times, on one store that lives on.
 
-    python -m bench.kills [--kills 1000] [--on folder minio seaweedfs]
+    python -m bench.kills [--kills 1000] [--life 1.0] [--on folder minio seaweedfs]
 
 A child does one random thing after another and says what it has begun and what was acknowledged.
 It is killed, the store is held against what it said, and the next child goes on with the same
@@ -35,7 +35,7 @@ from chunkstore.testing.trees import random_bytes
 
 DATASETS: Final = ("first", "second")
 TREES: Final = 8
-LONGEST: Final = 1.0
+LIFE: Final = 1.0
 """Seconds that a child lives at most."""
 
 _FULL: Final = 25
@@ -167,10 +167,12 @@ class Ledger:
                 self.problems.append(f"{name}@{number} has other bytes than were pushed")
 
 
-def kill_once(open_store: Callable[[], Store], trees: list[Path], seed: int) -> list[str]:
-    """Let a child live for a while, kill it, and return what it had said."""
+def kill_once(
+    open_store: Callable[[], Store], trees: list[Path], seed: int, life: float
+) -> list[str]:
+    """Let a child live for at most so many seconds, kill it, and return what it had said."""
     chance = random.Random(seed)
-    seconds = chance.uniform(0.005, LONGEST)
+    seconds = chance.uniform(0.005, life)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -198,7 +200,7 @@ def kill_once(open_store: Callable[[], Store], trees: list[Path], seed: int) -> 
     return lines
 
 
-def run(site: Site, kills: int, folder: Path, *, seed: int = 0) -> Ledger:
+def run(site: Site, kills: int, folder: Path, *, seed: int = 0, life: float = LIFE) -> Ledger:
     """Kill so many children, one after the other, over one store; return what was seen."""
     trees = write_trees(folder / "trees")
     digests = [_tree_digest(tree) for tree in trees]
@@ -213,7 +215,7 @@ def run(site: Site, kills: int, folder: Path, *, seed: int = 0) -> Ledger:
     ).close()
     ledger = Ledger()
     for number in range(1, kills + 1):
-        ledger.hear(kill_once(site.open, trees, seed + number))
+        ledger.hear(kill_once(site.open, trees, seed + number, life))
         with site.open() as store:
             ledger.look(store, digests, full=number % _FULL == 0 or number == kills)
         if ledger.problems:
@@ -236,6 +238,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--life", type=float, default=LIFE, help="seconds that a child lives at most"
+    )
     parser.add_argument("--on", nargs="+", default=["folder"])
     chosen = parser.parse_args()
     broken = 0
@@ -244,7 +249,7 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="chunkstore-kills-") as name,
             _site(place, Path(name)) as site,
         ):
-            ledger = run(site, chosen.kills, Path(name), seed=chosen.seed)
+            ledger = run(site, chosen.kills, Path(name), seed=chosen.seed, life=chosen.life)
         done = ", ".join(f"{count} {what}" for what, count in sorted(ledger.did.items()))
         print(f"{place}: {chosen.kills} kills; done between them: {done}")
         print(f"{len(ledger.acknowledged)} commits acknowledged, {ledger.versions} versions read")

@@ -357,7 +357,7 @@ class Objects:
 
     def put_condemned(self, key: str, packs: Collection[PackId]) -> None:
         """Store a condemned list under a key that was never used."""
-        self.backend.put(key, [encode_condemned(packs)], CreateOnly())
+        self._put_immutable(key, [encode_condemned(packs)])
 
     def list_condemned(self) -> Iterator[tuple[str, int]]:
         """Yield the key of every condemned list, with the generation that it is for."""

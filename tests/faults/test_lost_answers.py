@@ -32,12 +32,14 @@ def trees(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def backend(trees: list[Path], monkeypatch: pytest.MonkeyPatch) -> MemoryBackend:
-    """A store with two versions of `data`."""
+    """A store with two versions of `data`, and chunks that no version needs."""
     worlds.small_is_large(monkeypatch)
     made = MemoryBackend()
     new_store(made)
     for tree in trees[:2]:
         open_store(made).push(tree, "data")
+    open_store(made).push(trees[7], "gone")
+    open_store(made).remove("gone", [1])
     return made
 
 
@@ -50,6 +52,7 @@ def commands(trees: list[Path]) -> dict[str, Command]:
         "tag": lambda store: store.tag("data@1", "good"),
         "tag by push": lambda store: store.push(trees[1], "data", tags=["good"]),
         "rm": lambda store: store.remove("data", [1]),
+        "gc": lambda store: store.gc(apply=True, grace=0, reader_grace=0, force=True),
     }
 
 

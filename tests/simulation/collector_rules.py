@@ -15,7 +15,7 @@ from chunkstore.gc import Collector
 from chunkstore.id_runs import MetIds, as_ids
 from chunkstore.ids import SegmentId, content_hash
 from chunkstore.objects import Objects
-from chunkstore.triage import Root, roots_of
+from chunkstore.triage import Root
 from tests.simulation.switches import Rule, bend, bend_all
 
 _condemn = Collector._condemn
@@ -62,7 +62,8 @@ def _seen(refs: Iterable[Ref], marked: MetIds) -> tuple[MetIds, list[Root]]:
     """Return what a fence finds in refs."""
     named, unmarked = MetIds(), list[Root]()
     for ref in refs:
-        roots = roots_of(ref)
+        records = [*ref.versions, *(each.record for each in getattr(ref, "dropped", ()))]
+        roots = [Root(ref.dataset, record.number, record.manifest_id) for record in records]
         ids = as_ids(b"".join(root.manifest_id for root in roots))
         named.add(ids)
         known = marked.has(ids).tolist()
