@@ -6,6 +6,7 @@ Neighbours: `reader` gives verified chunks; `store` opens the files.
 from __future__ import annotations
 
 import io
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -148,6 +149,40 @@ class FileContent:
             found[row] = data[max(0, start - at) : max(0, min(size, end - at))]
             at += size
         return found
+
+
+def read_whole(contents: Sequence[FileContent]) -> list[bytes]:
+    """Return the bytes of small files, which are fetched together where they lie together.
+
+    Raises:
+        IntegrityError: bytes of one are damaged or missing.
+    """
+    found: list[bytes] = []
+    for _, group in itertools.groupby(contents, lambda content: id(content._hints)):
+        found += _read_page(list(group))
+    return found
+
+
+def _read_page(contents: Sequence[FileContent]) -> list[bytes]:
+    """Return the bytes of small files of one page, or of a part of one."""
+    if any(content.entry.blob.depth for content in contents):
+        return [content.read(0, content.size) for content in contents]
+    blobs = [content.entry.blob for content in contents]
+    wanted = Wanted(ChunkKind.DATA, b"".join(blob.ids for blob in blobs), contents[0]._hints)
+    chunks: list[memoryview] = [memoryview(b"")] * sum(blob.count for blob in blobs)
+    reader = contents[0]._reader
+    for span in reader.plan(wanted):
+        for row, data in reader.read(span, wanted):
+            chunks[row] = data
+    found, at = [], 0
+    for content, blob in zip(contents, blobs, strict=True):
+        found.append(b"".join(chunks[at : at + blob.count]))
+        at += blob.count
+        if len(found[-1]) != content.size:
+            raise CorruptObjectError(
+                f"{content.entry.path}: {len(found[-1])} of {content.size} bytes"
+            )
+    return found
 
 
 def buffered(content: FileContent, name: str) -> io.BufferedReader:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.stream import FileContent
-from chunkstore.tar_writer import read_all
+from chunkstore.tar_writer import with_bytes
 
 _FIRST: Final = (1980, 1, 1, 0, 0, 0)  # the times that a zip can say
 _LAST: Final = (2107, 12, 31, 23, 59, 58)
@@ -47,14 +47,14 @@ def zip_blocks(contents: Iterable[tuple[Entry, FileContent | None]]) -> Iterator
     """
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for entry, content in contents:
+        for entry, blocks in with_bytes(contents):
             info = _info(entry)
-            if content is None:
+            if blocks is None:
                 archive.writestr(info, entry.target.encode())
                 yield sink.take()
                 continue
             with archive.open(info, "w", force_zip64=entry.size >= 1 << 31) as member:
-                for block in read_all(content):
+                for block in blocks:
                     member.write(block)
                     yield sink.take()
         yield sink.take()
