@@ -19,6 +19,7 @@ from typing import IO, ClassVar, Final
 
 from chunkstore.errors import ChunkstoreError, InvalidInputError, NotFoundError
 from chunkstore_cli import output
+from chunkstore_cli.interrupts import held_back
 
 _KNOWN: Final = ("docker", "podman")
 _PIPE: Final = 1 << 20
@@ -136,8 +137,25 @@ class _Call:
         self._text = f"{engine.name} {arguments[0]}"
         self._relay = relay
         self._said: collections.deque[str] = collections.deque(maxlen=_LINES)
+        with contextlib.ExitStack() as undo:
+            with held_back():
+                self.process = self._start(engine, arguments, stdin, stdout)
+                undo.callback(self._end)
+            self._listener = threading.Thread(target=self._listen, daemon=True)
+            self._listener.start()
+            undo.pop_all()  # no signal came: from now on the block ends it
+
+    def __enter__(self) -> _Call:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _start(
+        self, engine: Engine, arguments: Sequence[str], stdin: int, stdout: int
+    ) -> subprocess.Popen[bytes]:
         try:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [*engine.words, *arguments],
                 stdin=stdin,
                 stdout=stdout,
@@ -149,13 +167,8 @@ class _Call:
             raise EngineError(
                 f"{engine.words[0]} cannot be run: {error.strerror}", hint="give another --engine"
             ) from error
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
 
-    def __enter__(self) -> _Call:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
             try:
