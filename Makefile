@@ -86,5 +86,13 @@ bench-full: .venv/bench
 bench-peers:
 	PYTHON=$(PYTHON) bench/install_peers.sh
 
+.PHONY: api-fuzz bench-http
+
+api-fuzz: venv  # schemathesis over the HTTP API, deeper than in 'make test'
+	$(BIN)/python -m pytest -m large tests/api/test_fuzz.py --timeout 0
+
+bench-http: venv  # a server beside a bare stream of FastAPI, up and down, and many at once
+	$(BIN)/python -m bench.bench_http
+
 clean:
 	rm -rf .venv .servers .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 
 from chunkstore import __version__
 from chunkstore.store import Store
-from chunkstore_api import names, problems
+from chunkstore_api import names, openapi, problems
 from chunkstore_api.access import Doorkeeper, authorise
 from chunkstore_api.bounds import Bounds
 from chunkstore_api.context import Context, allow_everybody
@@ -19,7 +19,7 @@ from chunkstore_api.gates import Gate
 from chunkstore_api.guard import Guard
 from chunkstore_api.guarded import Guarded
 from chunkstore_api.metrics import Counting, Metrics
-from chunkstore_api.rates import Rates, Throttle
+from chunkstore_api.rates import Crowd, Rates, Throttle
 from chunkstore_api.settings import Settings
 from chunkstore_api.tokens import TokensFile
 
@@ -76,7 +76,8 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     )
     metrics = app.state.metrics = Metrics()
     problems.install(app)
-    app.add_middleware(Bounds)
+    openapi.install(app)
+    app.add_middleware(Bounds, idle=limits.idle)
     # What is added later stands before: a token is found, then its requests are counted.
     rates = Rates(limits.rate) if limits.rate is not None else None
     if not tokens:
@@ -84,6 +85,7 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     if rates is not None:
         app.add_middleware(Throttle, rates=rates)
     if tokens:
+        app.add_middleware(Crowd, most=limits.requests)
         app.add_middleware(Doorkeeper, tokens=tokens, rates=rates)
     app.add_middleware(ProblemPages)
     app.add_middleware(Counting, metrics=metrics)

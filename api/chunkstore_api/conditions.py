@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_TAG: Final = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _RANGE: Final = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
 
 
@@ -55,13 +55,19 @@ def parse_range(text: str | None, size: int) -> ByteRange | None:
     return ByteRange(start, end)
 
 
-def names_tag(field: str | None, tags: set[str]) -> bool:
-    """Whether an If-Match or If-None-Match header names one of `tags`, or any by `*`."""
+def names_tag(field: str | None, tags: set[str], *, weak: bool) -> bool:
+    """Whether a header names one of `tags`, or any by `*`.
+
+    Args:
+        field: its value; None where there is none.
+        tags: without quotes.
+        weak: whether a weak tag names one too: it does in If-None-Match, not in If-Match.
+    """
     if field is None:
         return False
     if field.strip() == "*":
         return True
-    return not tags.isdisjoint(_TAG.findall(field))
+    return any(tag in tags for mark, tag in _TAG.findall(field) if weak or not mark)
 
 
 def range_still_holds(if_range: str | None, tag: str) -> bool:

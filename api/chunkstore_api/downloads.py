@@ -2,24 +2,32 @@
 
 The first block is made before the status is sent, so that what fails at once is a problem
 document; what fails later cuts the connection, so that no client takes a part for the whole. A
-client that takes nothing for too long is cut off.
+client that takes nothing for too long is cut off by its `connection`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from chunkstore.errors import ChunkstoreError
 from chunkstore_api.codings import encoded, pays
 from chunkstore_api.gates import Gate
+from chunkstore_api.problems import RequestError
+
+log = logging.getLogger(__name__)
 
 Block: TypeAlias = bytes | memoryview
+Following: TypeAlias = Callable[[], bytes | None]
 
 BLOCK_SIZE: Final = 1024 * 1024
 """About so many bytes are handed to the network at once."""
@@ -46,12 +54,11 @@ class Download(Response):
         gate: Gate,
         blocks: Callable[[], Iterator[Block]],
         *,
-        idle: float,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         coded: Coded | None = None,
     ) -> None:
-        """`blocks` is called once there is a place; `idle` is in seconds.
+        """`blocks` is called once there is a place.
 
         Where `coded` is given and the first block shrinks, the body is encoded.
         """
@@ -60,7 +67,6 @@ class Download(Response):
             del self.headers["content-length"]
         self._gate = gate
         self._blocks = blocks
-        self._idle = idle
         self._coded = coded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,22 +74,31 @@ class Download(Response):
         del scope
         async with self._gate.place():
             blocks = await self._gate.run(self._begin)
-            gone = asyncio.ensure_future(_disconnected(receive))
             following = functools.partial(next, blocks, None)
             try:
-                block = await self._gate.run(following)
+                first = await self._gate.run(following)
                 head = {"status": self.status_code, "headers": self.raw_headers}
                 await send({"type": "http.response.start", **head})
-                while block is not None and not gone.done():
-                    ahead = asyncio.ensure_future(self._gate.run(following))
-                    try:
-                        await self._send(send, block)
-                    finally:
-                        block = await ahead
-                await send({"type": "http.response.body", "body": b""})
+                await self._send(first, following, receive, send)
             finally:
-                gone.cancel()
                 await self._gate.run(blocks.close)
+
+    async def _send(
+        self, block: bytes | None, following: Following, receive: Receive, send: Send
+    ) -> None:
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            while block is not None and not gone.done():
+                ahead = asyncio.ensure_future(self._gate.run(following))
+                try:
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+                finally:
+                    block = await ahead
+            await send({"type": "http.response.body", "body": b""})
+        except ChunkstoreError as error:  # too late for a problem; the server cuts the connection
+            log.error("%s: %s: an answer is cut off", error.code, error.message)  # noqa: TRY400  # the store's fault
+        finally:
+            gone.cancel()
 
     def _begin(self) -> Generator[bytes, None, None]:
         """Return the blocks of the body, encoded where that pays; sets the headers for it."""
@@ -103,10 +118,6 @@ class Download(Response):
             self.headers["ETag"] = f'"{self._coded.tag}-{coding}"'
         return joined(encoded(blocks, coding))
 
-    async def _send(self, send: Send, block: bytes) -> None:
-        async with asyncio.timeout(self._idle):
-            await send({"type": "http.response.body", "body": block, "more_body": True})
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -120,9 +131,9 @@ class Answer:
 class ObjectDownload(Download):
     """A Download of which nothing is known before there is a place for it."""
 
-    def __init__(self, gate: Gate, prepare: Callable[[], Answer], *, idle: float) -> None:
-        """`prepare` asks the storage, in a thread of the gate; `idle` is in seconds."""
-        super().__init__(gate, lambda: iter(()), idle=idle)
+    def __init__(self, gate: Gate, prepare: Callable[[], Answer]) -> None:
+        """`prepare` asks the storage, in a thread of the gate."""
+        super().__init__(gate, lambda: iter(()))
         self._prepare = prepare
 
     def _begin(self) -> Generator[bytes, None, None]:
@@ -138,8 +149,9 @@ def _resumed(first: bytes, blocks: Iterator[bytes]) -> Generator[bytes, None, No
 
 
 async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    with contextlib.suppress(HTTPException, RequestError):  # nobody asked for a body
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 def joined(parts: Iterator[Block]) -> Generator[bytes, None, None]:

@@ -52,7 +52,12 @@ DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
 """What OpenAPI says of the answers of every route."""
 
 _RETRY_AFTER: Final = "5"  # seconds
-_CODE_OF_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_CODE_OF_STATUS: Final = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    413: "too_large",
+}
 
 
 class RequestError(Exception):

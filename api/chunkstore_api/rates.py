@@ -1,15 +1,15 @@
-"""How fast one client may ask: so many requests a second, with a burst of as many.
+"""How fast one client may ask, and how much at once: requests a second, and requests under way.
 
-A client is a token where there are tokens, else an address. Requests that no token or link lets in
-are counted by address too, but apart, so that they take nothing from links. Each process counts
-alone.
+A client is a token where there are tokens, and a link that a token made is that token; else an
+address. Requests that no token or link lets in are counted by address too, but apart, so that they
+take nothing from links. Each process counts alone.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Final
 
 from starlette.responses import Response
@@ -56,6 +56,38 @@ class Rates:
             "wait for the seconds of Retry-After",
             {"Retry-After": str(math.ceil(seconds))},
         )
+
+
+class Crowd:
+    """Refuses what one token asks for while it has too many requests under way."""
+
+    def __init__(self, app: ASGIApp, *, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._under_way: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        client = _who(scope)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._under_way[client] >= self._most:
+            await problem(
+                429,
+                "too_many_requests",
+                f"{self._most} requests of one token are under way",
+                "wait for one of them to end",
+                {"Retry-After": "1"},
+            )(scope, receive, send)
+            return
+        self._under_way[client] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way[client] -= 1
+            if not self._under_way[client]:
+                del self._under_way[client]
 
 
 class Throttle:

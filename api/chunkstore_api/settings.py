@@ -19,6 +19,8 @@ class Limits:
         idle: how long a client may neither take nor give a byte before it is cut off.
         upload_size: the longest file or archive that is taken in, decompressed.
         rate: requests a second of one token or address; None for no bound.
+        requests: requests at once of one token.
+        connections: lines that are open at once.
         members: the most files of a version that is sent as a zip, which costs memory.
     """
 
@@ -29,6 +31,8 @@ class Limits:
     upload_size: int = 1 << 40
     members: int = 200_000
     rate: float | None = None
+    requests: int = 32
+    connections: int = 1000
 
     def __post_init__(self) -> None:
         if self.downloads < 1 or self.uploads < 1:
@@ -47,6 +51,9 @@ class Settings:
         open_to_all: whoever reaches the address may read, change and delete everything.
         tokens: the file of those who may do something; without one anybody may do all.
         direct: packs go between clients and the storage by signed URLs, past the server.
+        tls: the files of a certificate, with those up to an authority behind it, and of its key;
+            None for plain HTTP.
+        proxies: addresses of reverse proxies that are believed who their client is.
         limits: how much of what it does at once.
     """
 
@@ -55,6 +62,8 @@ class Settings:
     open_to_all: bool = False
     tokens: str | None = None
     direct: bool = False
+    tls: tuple[str, str] | None = None
+    proxies: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -47,11 +47,16 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    store: Store, *, tokens: str | None = None, direct: bool = False, **limits: object
+    store: Store,
+    *,
+    tokens: str | None = None,
+    direct: bool = False,
+    proxies: tuple[str, ...] = (),
+    **limits: object,
 ) -> Iterator[Served]:
     """Run a server on a store."""
     bounds = Limits(**limits)  # type: ignore[arg-type]  # as given
-    settings = Settings(port=0, tokens=tokens, direct=direct, limits=bounds)
+    settings = Settings(port=0, tokens=tokens, direct=direct, proxies=proxies, limits=bounds)
     server = uvicorn.Server(configured(create_app(store, settings), settings))
     thread = threading.Thread(target=server.run)
     thread.start()

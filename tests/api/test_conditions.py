@@ -66,21 +66,24 @@ def test_content_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "named"),
+    ("field", "strong", "weak"),
     [
-        (None, False),
-        ("*", True),
-        ('"a"', True),
-        ('W/"a"', True),
-        ('"b", "a"', True),
-        ('"b","c"', False),
-        ("a", False),
-        ('"a', False),
+        (None, False, False),
+        ("*", True, True),
+        ('"a"', True, True),
+        ('W/"a"', False, True),
+        ('"b", "a"', True, True),
+        ('W/"a", "a"', True, True),
+        ('W/"a", "b"', False, True),
+        ('"b","c"', False, False),
+        ("a", False, False),
+        ('"a', False, False),
     ],
 )
-def test_tags(field: str | None, named: bool) -> None:
-    """A list of tags is read as such; weak ones compare by what they quote."""
-    assert names_tag(field, {"a"}) is named
+def test_tags(field: str | None, strong: bool, weak: bool) -> None:
+    """A list of tags is read as such; weak ones are only compared where that is allowed."""
+    assert names_tag(field, {"a"}, weak=False) is strong
+    assert names_tag(field, {"a"}, weak=True) is weak
 
 
 @pytest.mark.parametrize(

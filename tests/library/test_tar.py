@@ -125,6 +125,12 @@ def test_members_come_in_any_order(store: Store) -> None:
     assert len(store.dataset("pets").versions) == 1
 
 
+def test_an_archive_of_nothing_is_an_empty_version(store: Store) -> None:
+    """An archive that has its end and no members makes a version without entries."""
+    push(store, tar_of())
+    assert store.version("pets").files == 0
+
+
 def test_hard_links_are_copies(store: Store) -> None:
     """A hard link becomes the file that it is; one that leads nowhere is refused."""
     link = member("b", tarfile.LNKTYPE, linkname="./a")

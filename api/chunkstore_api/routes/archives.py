@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
@@ -16,6 +16,7 @@ from chunkstore_api.codings import preferred
 from chunkstore_api.context import Served, allow
 from chunkstore_api.downloads import Coded, Download
 from chunkstore_api.names import content_disposition
+from chunkstore_api.openapi import BYTES
 from chunkstore_api.problems import RequestError
 from chunkstore_api.routes.files import Name, VersionName
 from chunkstore_api.tokens import Right
@@ -30,8 +31,17 @@ ARCHIVE = "/v1/datasets/{name:dataset}/versions/{version:version}/archive.{kind}
 _TYPES = {"tar": "application/x-tar", "zip": "application/zip"}
 
 
-@router.head(ARCHIVE, dependencies=[Depends(allow(Right.READ))], operation_id="head_archive")
-@router.get(ARCHIVE, dependencies=[Depends(allow(Right.READ))], operation_id="get_archive")
+_SENDING: dict[str, Any] = {
+    "dependencies": [Depends(allow(Right.READ))],
+    "response_class": Response,
+    "responses": {
+        200: {"description": "the archive", "content": dict.fromkeys(_TYPES.values(), BYTES)}
+    },
+}
+
+
+@router.head(ARCHIVE, operation_id="head_archive", **_SENDING)
+@router.get(ARCHIVE, operation_id="get_archive", **_SENDING)
 def get_archive(
     request: Request,
     served: Served,
@@ -65,7 +75,6 @@ def get_archive(
     return Download(
         served.downloads,
         lambda: make(itertools.chain(first, contents)),
-        idle=served.settings.limits.idle,
         headers=headers,
         coded=Coded(preferred(request.headers.get("accept-encoding"))),
     )

@@ -10,7 +10,7 @@ from chunkstore.address import Address
 from chunkstore_api.context import Served, allow
 from chunkstore_api.pages import entries_page
 from chunkstore_api.routes.datasets import AfterPath, Limit
-from chunkstore_api.routes.files import send_file
+from chunkstore_api.routes.files import SENDING_FILE, send_file
 from chunkstore_api.routes.uploads import TAKING_FILE, take_file
 from chunkstore_api.schemas import Entries
 from chunkstore_api.tokens import Right
@@ -23,8 +23,8 @@ FileName = Annotated[str, Path(description="the path below `outputs/`", examples
 DOWNLOAD = "/artifacts/{exec_id:dataset}/download/{filename:file}"
 
 
-@router.head(DOWNLOAD, dependencies=[Depends(allow(Right.READ))], operation_id="head_artifact")
-@router.get(DOWNLOAD, dependencies=[Depends(allow(Right.READ))], operation_id="get_artifact")
+@router.head(DOWNLOAD, operation_id="head_artifact", **SENDING_FILE)
+@router.get(DOWNLOAD, operation_id="get_artifact", **SENDING_FILE)
 def get_artifact(request: Request, served: Served, exec_id: ExecId, filename: FileName) -> Response:
     """Send an output of an execution: the file `outputs/{filename}` of its dataset."""
     return send_file(request, served, Address(exec_id, "latest", f"{OUTPUTS}/{filename}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
@@ -14,6 +14,7 @@ from chunkstore_api.codings import CODINGS, preferred
 from chunkstore_api.context import Context, Served, allow
 from chunkstore_api.downloads import Coded, Download
 from chunkstore_api.names import content_disposition, media_type
+from chunkstore_api.openapi import BYTES
 from chunkstore_api.problems import RequestError
 from chunkstore_api.tokens import Right
 
@@ -21,13 +22,25 @@ router = APIRouter(tags=["files"])
 
 Name = Annotated[str, Path(description="the dataset; `~` for each slash", examples=["imagenet"])]
 VersionName = Annotated[str, Path(description="number, tag, `latest`, `~N`", examples=["latest"])]
-FilePath = Annotated[str, Path(description="the path in the version", examples=["a/b.json"])]
+FilePath = Annotated[str, Path(description="the path in the version", examples=["train/a.bin"])]
 
 FILE = "/v1/datasets/{name:dataset}/versions/{version:version}/files/{path:file}"
 
 
-@router.head(FILE, dependencies=[Depends(allow(Right.READ))], operation_id="head_file")
-@router.get(FILE, dependencies=[Depends(allow(Right.READ))], operation_id="get_file")
+SENDING_FILE: Final[dict[str, Any]] = {
+    "dependencies": [Depends(allow(Right.READ))],
+    "response_class": Response,
+    "responses": {
+        200: {"description": "the file", "content": {"*/*": BYTES}},
+        206: {"description": "the range of it", "content": {"*/*": BYTES}},
+        304: {"description": "it still has the tag of If-None-Match"},
+    },
+}
+"""What routes that send a file have in common."""
+
+
+@router.head(FILE, operation_id="head_file", **SENDING_FILE)
+@router.get(FILE, operation_id="get_file", **SENDING_FILE)
 def get_file(
     request: Request, served: Served, name: Name, version: VersionName, path: FilePath
 ) -> Response:
@@ -42,11 +55,11 @@ def send_file(request: Request, served: Context, where: Address) -> Response:
     tags = {tag, *(f"{tag}-{coding}" for coding in CODINGS)}
     asked = request.headers
     headers = _describe(content, tag)
-    if "if-match" in asked and not conditions.names_tag(asked["if-match"], tags):
+    if "if-match" in asked and not conditions.names_tag(asked["if-match"], tags, weak=False):
         raise RequestError(
             412, "precondition_failed", f"{where} has the ETag {tag}", headers={"ETag": f'"{tag}"'}
         )
-    if conditions.names_tag(asked.get("if-none-match"), tags):
+    if conditions.names_tag(asked.get("if-none-match"), tags, weak=True):
         return Response(status_code=304, headers=headers)
     part = None
     if conditions.range_still_holds(asked.get("if-range"), tag):
@@ -69,7 +82,6 @@ def send_file(request: Request, served: Context, where: Address) -> Response:
     return Download(
         served.downloads,
         lambda: content.blocks(start, end),
-        idle=served.settings.limits.idle,
         status=status,
         headers=headers,
         coded=None if part else Coded(preferred(asked.get("accept-encoding")), tag),

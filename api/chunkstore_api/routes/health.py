@@ -33,7 +33,12 @@ def readyz(served: Served) -> Health:
     return Health(status="ok")
 
 
-@router.get("/metrics", response_class=Response, dependencies=[Depends(allow(Right.READ))])
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"description": "text", "content": {"text/plain": {}}}},
+    dependencies=[Depends(allow(Right.READ))],
+)
 def metrics(request: Request) -> Response:
     """Give counters and gauges in the format of Prometheus."""
     found = request.app.state.metrics

@@ -21,7 +21,7 @@ class LinkBody(BaseModel):
     """What a link is to be for."""
 
     dataset: Annotated[str, Field(examples=["imagenet"])]
-    path: Annotated[str, Field(examples=["a/b.json"])]
+    path: Annotated[str, Field(examples=["train/a.bin"])]
     version: Annotated[str, Field(description="`latest` for an upload")] = "latest"
     upload: Annotated[bool, Field(description="for a PUT, not a GET")] = False
     seconds: Annotated[int, Field(gt=0, le=links.LONGEST, description="how long it holds")] = 3600

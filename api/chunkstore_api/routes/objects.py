@@ -22,6 +22,7 @@ from chunkstore_api.callers import Caller, caller_of
 from chunkstore_api.context import Context, Served
 from chunkstore_api.downloads import Answer, ObjectDownload
 from chunkstore_api.keys import LONGEST
+from chunkstore_api.openapi import BYTES
 from chunkstore_api.outgoing import Part, Wanted
 from chunkstore_api.problems import RequestError
 from chunkstore_api.schemas import (
@@ -86,16 +87,13 @@ _RANGED: Final = {"parameters": _headers_of("Range", "Chunkstore-Dataset", "Chun
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"application/octet-stream": BYTES},
     },
     "parameters": _headers_of("If-None-Match", "If-Match", "Chunkstore-Dataset"),
 }
 _BYTES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "description": "the object",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    },
-    206: {"description": "the range"},
+    200: {"description": "the object", "content": {"application/octet-stream": BYTES}},
+    206: {"description": "the range", "content": {"application/octet-stream": BYTES}},
     307: {"description": "where the storage gives the range"},
 }
 
@@ -148,7 +146,13 @@ async def list_objects(
     )
 
 
-@router.head(OBJECT, operation_id="head_object", openapi_extra=_READING)
+@router.head(
+    OBJECT,
+    operation_id="head_object",
+    response_class=Response,
+    responses={200: {"description": "it is there", "content": {"application/octet-stream": {}}}},
+    openapi_extra=_READING,
+)
 async def head_object(served: Served, caller: Asking, key: Key) -> Response:
     """Say how long an object is, and its version."""
     check_key(key)
@@ -191,7 +195,7 @@ async def get_object(
             206 if wanted else 200, _headers(part, ranged=wanted is not None), part.blocks
         )
 
-    return ObjectDownload(served.downloads, prepare, idle=served.settings.limits.idle)
+    return ObjectDownload(served.downloads, prepare)
 
 
 @router.put(

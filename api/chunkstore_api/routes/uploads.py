@@ -11,6 +11,7 @@ from chunkstore.errors import RefusedError
 from chunkstore.values import PushResult
 from chunkstore_api.context import Context, Served, allow
 from chunkstore_api.names import url_part
+from chunkstore_api.openapi import BYTES
 from chunkstore_api.routes.files import FILE, FilePath, Name, VersionName
 from chunkstore_api.schemas import Pushed, pushed
 from chunkstore_api.tokens import Right
@@ -27,13 +28,12 @@ Expect = Annotated[
 
 def _taking(media_type: str, *, same: str) -> dict[str, Any]:
     """Return what routes that take a body in have in common; `same` says when they give 200."""
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     return {
         "dependencies": [Depends(allow(Right.WRITE))],
         "status_code": 201,
         "response_model": Pushed,
         "responses": {200: {"model": Pushed, "description": same}},
-        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+        "openapi_extra": {"requestBody": {"required": True, "content": {media_type: BYTES}}},
     }
 
 

@@ -31,6 +31,20 @@ from chunkstore_cli.session import Session
 )
 @tokens_option
 @click.option(
+    "--tls-cert",
+    metavar="FILE",
+    help="Speak HTTPS with this certificate (PEM), and those behind it.",
+)
+@click.option("--tls-key", metavar="FILE", help="The key of the certificate (PEM).")
+@click.option(
+    "--proxy",
+    "proxies",
+    metavar="ADDRESS",
+    multiple=True,
+    help="The address of a reverse proxy, whose X-Forwarded-For and -Proto are believed. May be "
+    "repeated.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Listen where other machines reach it, though it asks nobody who they are: whoever "
@@ -50,23 +64,31 @@ from chunkstore_cli.session import Session
     type=click.FloatRange(0, min_open=True),
     help="Requests a second of one token, or of one address without tokens. No bound without.",
 )
+@click.option("--requests", type=click.IntRange(1), default=32, help="At once of one token.")
 def serve(
     session: Session,
     host: str,
     port: int,
     tokens: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    proxies: tuple[str, ...],
     insecure: bool,
     direct: bool,
     downloads: int,
     uploads: int,
     upload_size: int | None,
     rate: float | None,
+    requests: int,
 ) -> None:
     """Serve the store over HTTP until Ctrl-C.
 
     Only this machine reaches the default address. With a file of tokens nobody is served without
-    one; the server speaks no TLS, so put a reverse proxy in front where others reach it.
+    one. Where others reach it give it a certificate, or put a reverse proxy in front that has one:
+    tokens and data can be read on the way otherwise.
     """
+    if (tls_cert is None) is not (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
     try:
         from chunkstore_api.server import serve as run
         from chunkstore_api.settings import Limits, Settings
@@ -75,7 +97,7 @@ def serve(
             f"the server needs packages that are not installed: {error.name}",
             hint="pip install 'chunkstore-cas[api]'",
         ) from error
-    limits = Limits(downloads=downloads, uploads=uploads, rate=rate)
+    limits = Limits(downloads=downloads, uploads=uploads, rate=rate, requests=requests)
     if upload_size is not None:
         limits = dataclasses.replace(limits, upload_size=upload_size)
     settings = Settings(
@@ -84,6 +106,8 @@ def serve(
         open_to_all=insecure,
         tokens=session.tokens_path(tokens),
         direct=direct,
+        tls=(tls_cert, tls_key) if tls_cert and tls_key else None,
+        proxies=proxies,
         limits=limits,
     )
 
