@@ -4,7 +4,7 @@ First the packs are looked into (`survey`), then all versions are gone through: 
 page and list is read and checked, each chunk must be in a pack that is there. What lacks is looked
 for a second time, in what was stored meanwhile, before it is called damage; so writers and the
 collector may work all the time. A page that several versions have is read once. Neighbours:
-`survey` below; `repair` mends what is found here.
+`survey` and `damage` below; `repair` mends what is found here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from chunkstore import layout
 from chunkstore.address import LATEST, parse_address
+from chunkstore.damage import DamageLog, Lost
 from chunkstore.errors import (
     BackendError,
     ChunkstoreError,
@@ -29,8 +30,8 @@ from chunkstore.errors import (
     PermissionDeniedError,
     UnsupportedFormatError,
 )
-from chunkstore.events import LostPath, Notice, Progress, ProgressCallback
-from chunkstore.findings import Damage, VerifyResult
+from chunkstore.events import Progress, ProgressCallback
+from chunkstore.findings import VerifyResult
 from chunkstore.format.blob import Blob, make_blob
 from chunkstore.format.manifest import Manifest, PackHint, PageRef
 from chunkstore.format.ref import Ref, VersionRecord
@@ -42,10 +43,6 @@ from chunkstore.refs import Refs, resolve
 from chunkstore.survey import Level, Survey, default_workers
 
 MOST_PARTS: Final = 10_000
-
-_PATHS: Final = 100
-_NAMED_CHUNKS: Final = 1000
-"""Lost chunks that are named one by one; beyond that many the first few are enough to go on."""
 
 _DAMAGED: Final = (IntegrityError, UnsupportedFormatError)
 
@@ -68,31 +65,6 @@ class VerifyOptions:
         """Whether the pack belongs to the part."""
         number, parts = self.part
         return int.from_bytes(pack[:4], "big") * parts >> 32 == number - 1
-
-
-@dataclass(slots=True)
-class _Thing:
-    """A damaged thing while it is found out what it touches."""
-
-    kind: str
-    problem: str
-    versions: dict[tuple[str, int], int] = field(default_factory=dict)
-    paths: list[str] = field(default_factory=list)
-
-
-class Lost:
-    """Chunks that no version can get any more, as joined ids of each kind."""
-
-    def __init__(self) -> None:
-        self._seen: dict[ChunkKind, set[bytes]] = {kind: set() for kind in ChunkKind}
-
-    def add(self, kind: ChunkKind, identifiers: Collection[bytes]) -> None:
-        """Add ids of one kind."""
-        self._seen[kind].update(identifiers)
-
-    def of(self, kind: ChunkKind) -> list[bytes]:
-        """Return the ids of one kind, sorted."""
-        return sorted(self._seen[kind])
 
 
 class Verification:
@@ -127,15 +99,15 @@ class Verification:
         self._done_packs = 0
         self._expected: set[PackId] = set()
         self._suspects: set[PackId] = set()
-        self._things: dict[str, _Thing] = {}
+        self._log = DamageLog(progress)
         self._pages: dict[bytes, bool] = {}  # whether something lacks of it
         self._named: set[ManifestId] = set()
         self._told = False  # what lacks was looked for twice, so it is told
         self._lacks = self._loose_needed = False
-        self._versions = self._files = self._lost_paths = self._chunks = 0
+        self._versions = self._files = 0
         self.survey = Survey(
             objects,
-            self._report,
+            self._log.report,
             workers=default_workers(),
             known=known,
             on_bytes=self._count_bytes,
@@ -230,7 +202,7 @@ class Verification:
                 self._lacks = True
                 if self._told:
                     self.lost_refs.add(dataset)
-                    self._report("ref", layout.ref_key(dataset), error.message)
+                    self._log.report("ref", layout.ref_key(dataset), error.message)
                 continue
             if stored is not None:
                 for record in stored.ref.versions:
@@ -268,8 +240,8 @@ class Verification:
                 if self._told:
                     key = layout.manifest_key(record.manifest_id)
                     self.lost_manifests.add(record.manifest_id)
-                    self._report("manifest", key, error.message)
-                    self._touch((ref.dataset, record.number), "", record.files, [key])
+                    self._log.report("manifest", key, error.message)
+                    self._log.touch((ref.dataset, record.number), "", record.files, [key])
             else:
                 yield ref, record, manifest
 
@@ -307,7 +279,7 @@ class Verification:
         except _DAMAGED as error:
             if self._told:
                 keys = self._blame(ChunkKind.PAGE, [page.page_id], hints, error)
-                self._touch(where, page.first_path, page.entries, keys)
+                self._log.touch(where, page.first_path, page.entries, keys)
             return True
         if page.inline is None:
             self._lacking(page.page_id)
@@ -322,7 +294,7 @@ class Verification:
                 touched = True
                 keys += self._blame(kind, lost, hints, reason) if self._told else []
             if keys:
-                self._touch(where, entry.path, 1, list(dict.fromkeys(keys)))
+                self._log.touch(where, entry.path, 1, list(dict.fromkeys(keys)))
         return touched
 
     def _lost_in(
@@ -377,26 +349,9 @@ class Verification:
             if not there[dataset]:
                 self.lost_refs.add(dataset)
                 key = layout.ref_key(dataset)
-                self._report("ref", key, f"missing object {key}, though versions were stored")
+                self._log.report("ref", key, f"missing object {key}, though versions were stored")
 
     # what is found
-
-    def _report(self, kind: str, key: str, problem: str) -> None:
-        if key not in self._things:
-            self._things[key] = _Thing(kind, problem)
-            self._progress(Notice(message=problem))
-
-    def _touch(self, where: tuple[str, int], path: str, entries: int, keys: Sequence[str]) -> None:
-        dataset, number = where
-        self._lost_paths += entries
-        self._progress(
-            LostPath(dataset=dataset, version=number, path=path, entries=entries, keys=tuple(keys))
-        )
-        for key in keys:
-            thing = self._things[key]
-            thing.versions[where] = thing.versions.get(where, 0) + entries
-            if len(thing.paths) < _PATHS:
-                thing.paths.append(f"{dataset}@{number}:{path}")
 
     def _blame(
         self,
@@ -412,7 +367,7 @@ class Verification:
         if seen is not None:
             self.blamed.add(seen)
             key = layout.pack_key(seen)
-            self._report("pack", key, str(error))
+            self._log.report("pack", key, str(error))
             return [key]
         hinted = {hint.pack_id for hint in hints}
         for identifier, packs in zip(ids, survey.packs_of(b"".join(ids)), strict=True):
@@ -421,24 +376,21 @@ class Verification:
             self.blamed |= bad
             for pack in sorted(bad):
                 key = layout.pack_key(pack)
-                self._report("pack", key, f"missing object {key}")
+                self._log.report("pack", key, f"missing object {key}")
                 keys.append(key)
             if not bad:
-                key = identifier.hex() if self._chunks < _NAMED_CHUNKS else "more chunks"
-                self._chunks += key not in self._things
-                self._report("chunk", key, f"missing chunk {key}: no pack of the store has it")
-                keys.append(key)
+                keys.append(self._log.report_chunk(identifier))
         return list(dict.fromkeys(keys))
 
     def _result(self) -> VerifyResult:
-        survey, things = self.survey, self._things
+        survey = self.survey
         if self._loose_needed:
             problem = "packs that versions need are in no index segment"
-            self._report("index", layout.INDEX, problem)
+            self._log.report("index", layout.INDEX, problem)
         unused = {
             layout.pack_key(pack)
             for pack in survey.failed
-            if not survey.listed(pack) and not things[layout.pack_key(pack)].versions
+            if not survey.listed(pack) and not self._log.touched(layout.pack_key(pack))
         }
         return VerifyResult(
             level=self._options.level,
@@ -447,29 +399,12 @@ class Verification:
             files=self._files,
             packs=self._done_packs,
             read_bytes=self._read_bytes,
-            damage=tuple(
-                Damage(
-                    kind=thing.kind,
-                    key=key,
-                    problem=thing.problem,
-                    versions=tuple((*at, paths) for at, paths in sorted(thing.versions.items())),
-                    paths=tuple(thing.paths),
-                    mend=self._mend(thing),
-                )
-                for key, thing in things.items()
-                if key not in unused
-            ),
-            lost_paths=self._lost_paths,
+            damage=self._log.damage(without=unused, closely=self._options.level == "data"),
+            lost_paths=self._log.lost_paths,
             waiting_packs=len(survey.condemned & survey.packs.keys()),
             unused_packs=len(unused),
             seconds=time.monotonic() - self._started,
         )
-
-    def _mend(self, thing: _Thing) -> str:
-        closely = " --read-data" if self._options.level == "data" else ""
-        if thing.versions or thing.kind in ("ref", "manifest"):
-            return f"chunkstore repair{closely} --from STORE"
-        return f"chunkstore repair{closely}"
 
 
 def may_pass(error: BackendError) -> bool:
