@@ -211,7 +211,8 @@ def _check_spread(objects: Objects) -> DoctorCheck:
 def _check_collector(objects: Objects) -> DoctorCheck:
     state = objects.read_gc_state()
     if not state.condemned:
-        ran = f"{state.generation} collections so far" if state.generation else "never collected"
+        count = state.generation
+        ran = f"collected {count} time{'' if count == 1 else 's'}" if count else "never collected"
         return DoctorCheck(name="gc", ok=True, detail=ran)
     condemned = objects.read_condemned(state)
     left = sum(pack in condemned for pack, _ in objects.list_packs())

@@ -83,7 +83,7 @@ def test_a_collection_that_was_broken_off() -> None:
     assert f"{len(packs)} condemned pack" in check.detail
     assert "gc --apply" in (check.hint or "")
     backend.put(layout.GC_CURRENT, [encode_gc_state(GcState(4, ""))], Overwrite())
-    assert checks_of(backend)["gc"].detail == "4 collections so far"
+    assert checks_of(backend)["gc"].detail == "collected 4 times"
 
 
 def test_damage_that_it_meets() -> None:
