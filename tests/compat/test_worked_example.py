@@ -144,7 +144,8 @@ KINDS = [
 def test_the_table_of_documents_is_that_of_the_code(kind: DocumentKind) -> None:
     """Section 3 has the magic, version, limit and seal of each kind."""
     seal = "yes" if kind.sealed else "no"
-    row = f"| {kind.name} | `{kind.magic.decode()}` | {kind.version} | {kind.limit:,} | {seal} |"
+    versions = f"{kind.version} or {kind.extended}" if kind.extended else f"{kind.version}"
+    row = f"| {kind.name} | `{kind.magic.decode()}` | {versions} | {kind.limit:,} | {seal} |"
     assert row in DOCUMENT
 
 
