@@ -98,8 +98,8 @@ def decode_document(kind: DocumentKind, data: bytes, where: str) -> Fields:
         corrupt(f"{len(data)} bytes, more than {kind.limit} for a {kind.name}", where)
     if len(data) < HEAD_LENGTH or data[:4] != kind.magic:
         corrupt(f"this is no {kind.name}", where)
-    if not is_extended(kind, data):
-        check_version(kind.name, data[4], kind.version, where)
+    extended = (kind.extended,) if kind.extended else ()
+    check_version(kind.name, data[4], (kind.version, *extended), where)
     end = len(data)
     if kind.sealed:
         end -= CHECKSUM_LENGTH
@@ -113,15 +113,16 @@ def is_extended(kind: DocumentKind, data: bytes) -> bool:
     return kind.extended != 0 and data[4] == kind.extended
 
 
-def check_version(name: str, found: int, known: int, where: str) -> None:
-    """Refuse a version byte other than the one this chunkstore knows.
+def check_version(name: str, found: int, known: Sequence[int], where: str) -> None:
+    """Refuse a version byte that is none of those this chunkstore knows.
 
     Raises:
         UnsupportedFormatError: another version.
     """
-    if found != known:
+    if found not in known:
+        versions = " or ".join(map(str, known))
         raise UnsupportedFormatError(
-            f"{where}: {name} of format version {found}; this chunkstore reads version {known}",
+            f"{where}: {name} of format version {found}; this chunkstore reads version {versions}",
             hint="use a chunkstore of the version that wrote the store",
         )
 

@@ -270,8 +270,7 @@ def decode_header(data: bytes, length: int, where: str) -> SegmentHeader:
     if len(data) < HEADER_LENGTH or data[:4] != MAGIC:
         corrupt("this is no index segment", where)
     _, version, bits, packs, frames, entries, stated = _HEADER.unpack(data[:HEADER_LENGTH])
-    if version != 1:
-        check_version("index segment", version, VERSION, where)
+    check_version("index segment", version, (1, VERSION), where)
     if entries > limits.MAX_SEGMENT_ENTRIES or bits != fanout_bits(entries) or data[6:8] != b"\0\0":
         corrupt("counts, fan-out or reserved bytes are not those of an index segment", where)
     header = SegmentHeader(bits, packs, frames, entries, version)

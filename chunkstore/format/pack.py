@@ -167,7 +167,7 @@ def check_header(data: bytes, where: str) -> PackClass:
     if len(data) < HEADER_LENGTH or data[:4] != MAGIC:
         corrupt("this is no pack", where)
     _, version, pack_class, _ = _HEADER.unpack(data[:HEADER_LENGTH])
-    check_version("pack", version, VERSION, where)
+    check_version("pack", version, (VERSION,), where)
     if data[6:8] != b"\0\0" or pack_class not in (PackClass.DATA, PackClass.METADATA):
         corrupt("the header has a class or reserved bytes unknown to version 1", where)
     return PackClass(pack_class)
