@@ -12,7 +12,7 @@ import httpx
 import pytest
 import zstandard
 
-from chunkstore import layout
+from chunkstore import Store, layout
 from chunkstore.backends.base import CreateOnly
 from chunkstore.format.index import IndexedPack
 from chunkstore.format.pack import Codec, PackClass
@@ -27,7 +27,8 @@ from tests.api.forging import (
     put,
     segment_of,
 )
-from tests.api.test_memory import ONE_TRANSFER, peak, process
+from tests.api.processes import process
+from tests.api.test_memory import ONE_TRANSFER
 
 ONE, TWO = b"the first chunk", random_bytes(70_000, 1)
 MIB = 1 << 20
@@ -233,8 +234,12 @@ def test_long_packs_need_little_memory(tmp_path: Path) -> None:
     chunk = random_bytes(200_000, 9)
     chunks = [number.to_bytes(4, "little") + chunk for number in range(500)]
     key, data = pack_of(*((frame_of([each]), each) for each in chunks))
-    with process(tmp_path) as (address, pid), httpx.Client(base_url=address, timeout=600) as client:
+    Store.create(str(tmp_path / "store")).close()
+    with (
+        process(tmp_path) as server,
+        httpx.Client(base_url=server.address, timeout=600) as client,
+    ):
         assert put(client, key, data).status_code == 201
         assert put(client, *segment_of(indexed(data))).status_code == 201
         assert client.get(f"{OBJECTS}/{key}").content == data
-        assert peak(pid) < ONE_TRANSFER
+        assert server.peak() < ONE_TRANSFER
