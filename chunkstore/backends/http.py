@@ -111,8 +111,7 @@ class HttpBackend(Backend):
             headers["If-None-Match"] = "*"
             if Direct.suits(key):
                 self._check_right(call)
-            if Direct.suits(key) and self.server().direct:
-                version = self._direct.put(call, body)
+                version = self._put_directly(call, body)
                 if version is not None:
                     return version
         elif isinstance(mode, ReplaceIf):
@@ -204,6 +203,22 @@ class HttpBackend(Backend):
             raise self._client.denied(call, "reading is all that is allowed")
         if names and not any(map(server.reaches, names)):
             raise self._client.denied(call, f"the token does not reach the dataset {names[0]!r}")
+
+    def _put_directly(self, call: Call, body: Buffers) -> str | None:
+        """Store a new pack past the server and return its version; None where that did not work.
+
+        Raises:
+            ConditionFailedError: it is there already, and the caller may look at it.
+        """
+        server = self.server()
+        if not server.direct:
+            return None
+        try:
+            return self._direct.put(call, body)
+        except ConditionFailedError:
+            if server.everywhere:
+                raise
+            return None  # a narrow caller sees it not yet: the server says whether it is the same
 
     def _because(self) -> dict[str, str]:
         """Return the header that says by virtue of which datasets a narrow caller asks."""

@@ -14,7 +14,7 @@ from chunkstore_api.server import serve
 from chunkstore_api.settings import Settings
 from chunkstore_api.tokens import Right, TokensFile
 
-from chunkstore import HttpOptions, Store
+from chunkstore import HttpOptions, Store, layout
 from chunkstore.errors import InvalidInputError
 from chunkstore.testing import servers
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
@@ -138,6 +138,23 @@ def test_narrow_callers_get_urls_of_what_they_see_whole(direct: Served, tmp_path
         assert (answer.status_code, answer.content) == (206, mine + b"\0")
         answer = client.get(f"{OBJECTS}/{key}", headers={"Range": "bytes=50024-50100", **DIRECT})
         guarded.problem(answer, 404, "key_absent")
+
+
+def test_a_pack_may_be_there_already(direct: Served, tmp_path: Path) -> None:
+    """A pack that is put again, since its answer was lost, is fine for narrow callers too."""
+    file = TokensFile(str(tmp_path / "tokens.json"))
+    key, data = pack_of((frame_of([b"again"]), b"again"))
+    pack = layout.pack_of(key)
+    assert pack is not None
+    with serving(direct.store, tokens=file.path, direct=True) as guarded:
+        for name, pattern in (("team", "team/*"), ("all", "*")):
+            _, token = file.create(name, Right.WRITE, [pattern])
+            options = HttpOptions(token=token)
+            with Store.open(guarded.address, http=options, cache_folder=tmp_path / name) as store:
+                assert store.objects.get_ref("team/a") is None
+                for _ in range(2):
+                    store.objects.put_pack(pack, [data])
+    assert direct.store.objects.backend.get(key).data == data
 
 
 def test_a_folder_has_no_urls(served: Served) -> None:
