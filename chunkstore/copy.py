@@ -22,7 +22,13 @@ import numpy.typing as npt
 
 from chunkstore.address import parse_address
 from chunkstore.chunk_index import ABSENT, ALL, ChunkIndex
-from chunkstore.errors import BackendError, ConflictError, IntegrityError, InvalidInputError
+from chunkstore.errors import (
+    BackendError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    MissingObjectError,
+)
 from chunkstore.events import Notice, Progress, ProgressCallback
 from chunkstore.findings import CopiedVersion, CopyResult
 from chunkstore.format.blob import Blob
@@ -247,7 +253,7 @@ class Copying:
             self._set_tags(chosen, record, done)
             return _copied(chosen, record, identifier, done, new=there is None)
         raise ConflictError(
-            f"what {chosen.target!r} needs was removed meanwhile by a collection",
+            f"what {chosen.target!r} needs was removed meanwhile by a collection or 'rm'",
             hint="run the same command again",
         )
 
@@ -269,7 +275,10 @@ class Copying:
             return dataclasses.replace(ref, versions=(*ref.versions, new), next_number=number + 1)
 
         guard = lambda: self._guard(manifest)  # noqa: E731  # short, and used once
-        ref = self._refs.swap(chosen.target, edit, guard, create=True)
+        try:
+            ref = self._refs.swap(chosen.target, edit, guard, create=True)
+        except MissingObjectError as error:  # a server has looked for more than the view has
+            raise _OvertakenError from error
         return next(r for r in reversed(ref.versions) if r.manifest_id == identifier)
 
     def _guard(self, manifest: Manifest) -> int:
@@ -424,7 +433,7 @@ class Copying:
 
 
 class _OvertakenError(Exception):
-    """A collection removed what a version needs while it was copied."""
+    """What a version needs was removed while it was copied."""
 
 
 def _copied(

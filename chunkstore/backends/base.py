@@ -172,6 +172,7 @@ class Backend(ABC):
         Raises:
             ConditionFailedError: `mode` forbade it. For ReplaceIf also when the key is absent.
             StorageFullError: no room; nothing was stored.
+            MissingObjectError: a server has looked, and what the object relies on is not there.
         """
 
     @abstractmethod

@@ -23,8 +23,10 @@ from chunkstore.backends.location import HttpLocation
 from chunkstore.backends.wire import Buffers, connections, is_tls_for_ever
 from chunkstore.errors import (
     BackendError,
+    ChunkstoreError,
     ConditionFailedError,
     KeyAbsentError,
+    MissingObjectError,
     PermissionDeniedError,
     StorageFullError,
     UnavailableError,
@@ -136,6 +138,7 @@ class HttpClient:
 
         Raises:
             BackendError: the server refused, or its answer cannot be used.
+            MissingObjectError: a commit needs what is not there, or no longer.
         """
         sent = {**self._headers, **self._token, **(headers or {})}
         answer = self._exchange(call, method, self._root + path, longest, sent, body)
@@ -262,7 +265,7 @@ class HttpClient:
                 self.raise_unusable(call, f"an answer of more than {longest} bytes")
         return b"".join(parts)
 
-    def _refusal(self, call: Call, answer: Answer) -> BackendError:
+    def _refusal(self, call: Call, answer: Answer) -> ChunkstoreError:
         """Return what a status that is no success means."""
         status = answer.status
         is_problem = answer.headers.get("Content-Type", "").startswith("application/problem+json")
@@ -272,6 +275,9 @@ class HttpClient:
         # the answer to a HEAD has no body to say more
         if status == 404 and is_problem and code in ("", "key_absent"):
             return self._error(KeyAbsentError, call, "no object has that key", None)
+        if status == 409 and code == MissingObjectError.code:
+            what = f"{_what(call, self.url)}: {why}"
+            return MissingObjectError(what, key=call.key, hint=hint or None)
         if status == 412:
             return self._error(ConditionFailedError, call, why, None)
         if status == 507:
@@ -288,8 +294,7 @@ class HttpClient:
             return self.unusable(call, why, retryable=False)
         if not said or status == 404:
             return self._error(BackendError, call, why, hint or _NO_SERVER_HINT)
-        again = "run the same command again" if status == 409 else None
-        return self._error(BackendError, call, why, hint or again)
+        return self._error(BackendError, call, why, hint or None)
 
     def _error(
         self, kind: type[BackendError], call: Call, why: str, hint: str | None

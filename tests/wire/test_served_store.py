@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from chunkstore_api import narrow
 from chunkstore_api.tokens import Right, TokensFile
 
 from chunkstore import (
@@ -22,8 +23,8 @@ from chunkstore import (
 from chunkstore.backends.base import CreateOnly
 from chunkstore.backends.http_client import Call, HttpClient
 from chunkstore.compaction import MOST_SEGMENTS
-from chunkstore.errors import ConditionFailedError, KeyAbsentError
-from chunkstore.format.ref import empty_ref, encode_ref
+from chunkstore.errors import ConditionFailedError, KeyAbsentError, MissingObjectError
+from chunkstore.format.ref import Ref, empty_ref, encode_ref
 from chunkstore.testing import servers
 from chunkstore.testing.line import Answer, Line, Request, running
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
@@ -270,6 +271,52 @@ def test_a_narrow_token_reads_what_lies_among_others(server: Guarded, tmp_path: 
         assert store.push(mine, "team/a").version == 2
         store.pull("team/a", tmp_path / "out")
         assert tree_state(tmp_path / "out") == tree_state(mine)
+
+
+def test_a_push_begins_again_where_its_ground_is_gone(
+    server: Guarded, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version whose chunks a push refers to is dropped before it commits: it sends them."""
+    monkeypatch.setattr(narrow, "_FRESH", 0.0)
+    with server.as_("team") as store:
+        store.push(tree, "team/a")
+        (tree / "more.bin").write_bytes(random_bytes(100_000, 1))
+        put, dropped = store.objects.put_ref, []
+
+        def meddling(ref: Ref, replaces: str | None) -> str:
+            if not dropped:
+                dropped.extend(server.behind.remove("team/a", [1]))
+            return put(ref, replaces)
+
+        monkeypatch.setattr(store.objects, "put_ref", meddling)
+        again = store.push(tree, "team/a")
+        assert again.version == 2
+        assert again.stats.new_bytes > 100_000
+        assert numbers(server.behind, "team/a") == [2]
+        assert server.behind.verify(level="data").well
+
+
+def test_a_copy_begins_again_where_its_ground_is_gone(
+    server: Guarded, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a push does; the version is not taken for damaged."""
+    with (
+        Store.create(str(tmp_path / "source"), cache_folder=tmp_path / "mine") as source,
+        server.as_("writer") as target,
+    ):
+        source.push(tree, "data")
+        put, refused = target.objects.put_ref, []
+
+        def meddling(ref: Ref, replaces: str | None) -> str:
+            if ref.versions and not refused:
+                refused.append(ref)
+                raise MissingObjectError("409")
+            return put(ref, replaces)
+
+        monkeypatch.setattr(target.objects, "put_ref", meddling)
+        result = source.copy(target, ["data"])
+        assert refused
+        assert (len(result.versions), result.failed) == (1, ())
 
 
 def test_keep_by_a_narrow_token(server: Guarded, tmp_path: Path) -> None:
