@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from chunkstore.address import Address
-from chunkstore.errors import NotFoundError
 from chunkstore_api.context import Served, allow, may_see
 from chunkstore_api.pages import changes_page, entries_page
 from chunkstore_api.routes.files import Name, VersionName
@@ -137,10 +136,7 @@ def list_versions(
 @router.get(DATASET, dependencies=READ)
 def get_dataset(served: Served, name: Name) -> VersionDocument:
     """Describe the newest version of a dataset."""
-    latest = served.store.dataset(name).latest
-    if latest is None:
-        raise NotFoundError(f"dataset {name!r} has no versions")
-    return version_document(latest)
+    return version_document(served.store.version(Address(name)))
 
 
 @router.get("/v1/stat", dependencies=READ)

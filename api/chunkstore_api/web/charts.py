@@ -30,7 +30,7 @@ class Bar:
         number: of the last of them.
         copies: bytes of their files.
         stored: bytes that the store grew by.
-        x: percent from the left.
+        x: of its middle, percent from the left.
         copies_y: pixels from the top.
         stored_y: the same.
         label: whether the number stands below.
@@ -43,11 +43,6 @@ class Bar:
     copies_y: float
     stored_y: float
     label: bool
-
-    @property
-    def middle(self) -> float:
-        """Percent from the left."""
-        return self.x
 
     @property
     def saved(self) -> float:

@@ -75,9 +75,7 @@ def static(name: str, v: str = "") -> Response:
 
 
 def _set_cookie(request: Request, answer: Response, value: str, seconds: int) -> None:
-    origin = request.headers.get(
-        "origin", ""
-    )  # what the browser speaks, whatever a proxy makes of it
+    origin = request.headers.get("origin", "")  # what the browser speaks, whatever a proxy does
     secure = request.url.scheme == "https" or origin.startswith("https:")
     answer.set_cookie(
         sessions.cookie_name(secure=secure),
