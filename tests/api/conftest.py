@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -43,6 +44,16 @@ class Served:
         assert document["status"] == status
         assert document["detail"]
         return document
+
+
+def flat(declared: Iterable[Any]) -> Iterator[Any]:
+    """Yield the routes of an application, those of its routers too."""
+    for route in declared:
+        router = getattr(route, "original_router", None)  # FastAPI 0.165 keeps routers whole
+        if router is not None:
+            yield from flat(router.routes)
+        else:
+            yield route
 
 
 @contextlib.contextmanager

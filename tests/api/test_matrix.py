@@ -9,7 +9,7 @@ import enum
 import io
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from chunkstore.backends.location import open_backend
 from chunkstore.chunk_index import DEFAULT_BUDGET
 from chunkstore.objects import Objects
 from chunkstore.testing.backends import CountingBackend
-from tests.api.conftest import Served, serving
+from tests.api.conftest import Served, flat, serving
 
 READ, WRITE, ADMIN = Right
 
@@ -205,16 +205,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(tmp_path_factory.mktemp("world"))
     with made.store, serving(made.store, tokens=made.file.path) as made.server:
         yield made
-
-
-def flat(declared: Iterable[Any]) -> Iterator[Any]:
-    """Yield the routes of an application, those of its routers too."""
-    for route in declared:
-        router = getattr(route, "original_router", None)  # FastAPI 0.165 keeps routers whole
-        if router is not None:
-            yield from flat(router.routes)
-        else:
-            yield route
 
 
 def test_every_route_has_its_row(store: Store) -> None:

@@ -10,7 +10,7 @@ import json
 import logging
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from chunkstore import Store
 from chunkstore.errors import AlreadyExistsError, InvalidInputError, NotFoundError, RefusedError
 from chunkstore.patterns import matches
-from tests.api.conftest import Served, serving
+from tests.api.conftest import Served, flat, serving
 
 SCOPED = "/v1/datasets/{name}/versions/latest/files/f.txt"
 
@@ -72,16 +72,6 @@ def guarded_in(folder: Path) -> Iterator[Guarded]:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     with guarded_in(tmp_path_factory.mktemp("guarded")) as found:
         yield found
-
-
-def flat(declared: Iterable[Any]) -> Iterator[Any]:
-    """Yield the routes of an application, those of its routers too."""
-    for route in declared:
-        router = getattr(route, "original_router", None)  # FastAPI 0.165 keeps routers whole
-        if router is not None:
-            yield from flat(router.routes)
-        else:
-            yield route
 
 
 def routes(store: Store) -> list[tuple[str, str]]:
