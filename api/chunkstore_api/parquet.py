@@ -165,7 +165,7 @@ def _checked(answer: bytes) -> Rows | None:
         if not columns or any(len(row) != len(columns) for row in rows):
             return None
         return Rows(columns, rows, int(found["count"]), found["whole"] is True)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from chunkstore_api import parquet
+from chunkstore_api.web.previews import preview_of_rows
 
 from chunkstore import Store
 from chunkstore.errors import IntegrityError
@@ -119,6 +120,7 @@ def test_a_process_gone_wild_harms_nobody(
         b'{"columns": ["a"], "rows": [["x", "y"], []], "count": 1, "whole": true}',
         b'{"columns": ["a"], "rows": 3, "count": 1, "whole": true}',
         b'{"columns": ["a"], "rows": [], "count": "many", "whole": true}',
+        b'{"columns": ["a"], "rows": [], "count": Infinity, "whole": true}',
         b"\xff",
     ],
 )
@@ -133,3 +135,12 @@ def test_answers_that_are_none(answer: bytes) -> None:
     assert rows is not None
     assert len(rows.columns[0]) == len(rows.rows[0][0]) == parquet.LONGEST_CELL + 1
     assert not rows.whole
+
+
+def test_text_that_no_page_can_have() -> None:
+    """Halves of characters, which UTF-8 cannot say, stand on the page as escapes."""
+    answer = rb'{"columns": ["\ud800"], "rows": [["a\udfff"]], "count": 1, "whole": true}'
+    rows = parquet._checked(answer)
+    assert rows is not None
+    preview = preview_of_rows(rows)
+    assert (preview.columns, preview.rows) == ((r"\ud800",), [[r"a\udfff"]])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from chunkstore_api.parquet import Rows
+from chunkstore_api.parquet import LONGEST_CELL, MOST_COLUMNS, MOST_ROWS, Rows
 from chunkstore_api.web.texts import count_text, one_line, visible
 
 HEAD: Final = 64 * 1024
@@ -22,9 +22,6 @@ HEAD: Final = 64 * 1024
 LARGEST_IMAGE: Final = 32 * 1024 * 1024
 """Bytes of an image that a page has in it."""
 
-MOST_ROWS: Final = 100
-MOST_COLUMNS: Final = 50
-_LONGEST_CELL: Final = 200
 _MOST_BYTES: Final = 512
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _NUMBER: Final = re.compile(r"\s*[-+]?[\d.,]+([eE][-+]?\d+)?%?\s*")
@@ -154,7 +151,7 @@ def _table(text: str, suffix: str, *, whole: bool, note: str) -> Preview | None:
 
 
 def _cell(text: str) -> str:
-    return visible(text[:_LONGEST_CELL]) + ("…" if len(text) > _LONGEST_CELL else "")
+    return visible(text[:LONGEST_CELL]) + ("…" if len(text) > LONGEST_CELL else "")
 
 
 def _filled(row: list[str], width: int) -> list[str]:

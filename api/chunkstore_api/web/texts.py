@@ -9,13 +9,13 @@ from typing import Final
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _TRICKY: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _ENDS: Final = re.compile(r"[\t\n]")
 
 
 def visible(text: str) -> str:
-    """Return text with control characters and changes of direction written as escapes.
+    """Return text with control characters, changes of direction and surrogates as escapes.
 
     Line feeds and tabs stay: what is more than a line is shown as such.
     """
