@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 
 from chunkstore import __version__
 from chunkstore.store import Store
-from chunkstore_api import names, openapi, problems
+from chunkstore_api import methods, names, openapi, problems
 from chunkstore_api.access import Doorkeeper, authorise
 from chunkstore_api.bounds import Bounds
 from chunkstore_api.context import Context, allow_everybody
@@ -77,6 +77,8 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     metrics = app.state.metrics = Metrics()
     problems.install(app)
     openapi.install(app)
+    methods.install(app)
+    app.add_middleware(methods.HeadAsGet)
     app.add_middleware(Bounds, idle=limits.idle)
     # What is added later stands before: a token is found, then its requests are counted.
     rates = Rates(limits.rate) if limits.rate is not None else None

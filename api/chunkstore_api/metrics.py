@@ -71,7 +71,8 @@ class Counting:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            self._metrics.sent.inc(len(message.get("body", b"")))
+            if scope["method"] != "HEAD":  # to which the server in front sends no body
+                self._metrics.sent.inc(len(message.get("body", b"")))
             await send(message)
 
         try:

@@ -259,6 +259,30 @@ def test_every_cell(world: World, kind: str) -> None:
             assert challenge
 
 
+@pytest.mark.parametrize("kind", ["nobody", "a link", "read of all", "read of others"])
+def test_head_is_answered_as_get(world: World, kind: str) -> None:
+    """Whoever asks gets status and type of the answer to a GET, no body, and is counted so."""
+    for (method, _), row in ROWS.items():
+        if method != "GET":
+            continue
+        got, described = (world.ask(kind, each, row) for each in ("GET", "HEAD"))
+        assert described.status_code == got.status_code, row.url
+        assert described.headers["content-type"] == got.headers["content-type"]
+        assert not described.content
+    if kind.startswith("read"):
+        metrics = world.ask("read of all", "GET", ROWS["GET", "/metrics"]).text
+        assert '{method="HEAD",route="/v1/datasets",status="200"}' in metrics
+
+
+def test_a_refused_method_is_told_the_others(world: World) -> None:
+    """405 names all methods of the path, HEAD wherever there is GET."""
+    headers = world.headers["admin of all"]
+    for url, methods in ((PETS, "GET, HEAD"), (LATEST, "DELETE, GET, HEAD")):
+        answer = world.server.client.post(url, headers=headers)
+        world.server.problem(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == methods
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("others")])
 def test_what_a_token_does_not_reach_is_not_there(world: World, kind: str) -> None:
     """A dataset out of reach and one that nobody has give the same answer and the same calls.

@@ -26,7 +26,6 @@ router = APIRouter(include_in_schema=False)
 DATASETS_SHOWN: Final = 50
 VERSIONS_SHOWN: Final = 100
 _AT_ONCE: Final = 8
-_GET: Final = ["GET", "HEAD"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Row:
     problem: str | None = None
 
 
-@router.api_route("/", methods=_GET)  # whoever may see none gets none
+@router.get("/")  # whoever may see none gets none
 def datasets_page(
     request: Request,
     served: Served,
@@ -78,16 +77,14 @@ def _rows(store: Store, names: Sequence[str]) -> list[Row]:
         return list(pool.map(row, names))
 
 
-@router.api_route("/store", methods=_GET, dependencies=[Depends(allow(Right.READ))])
+@router.get("/store", dependencies=[Depends(allow(Right.READ))])
 def store_page(request: Request, served: Served) -> Response:
     """Show the sizes of the whole store; loads the whole index."""
     stat = served.store.stat()
     return page(request.scope, "store.html", stat=stat, config=served.store.config)
 
 
-@router.api_route(
-    "/datasets/{name:dataset}", methods=_GET, dependencies=[Depends(allow(Right.READ))]
-)
+@router.get("/datasets/{name:dataset}", dependencies=[Depends(allow(Right.READ))])
 def dataset_page(
     request: Request,
     served: Served,

@@ -19,11 +19,7 @@ router = APIRouter(include_in_schema=False)
 Which = Annotated[str, Query(max_length=200, description="number, tag, `latest`, `~N`")]
 
 
-@router.api_route(
-    "/datasets/{name:dataset}/differences",
-    methods=["GET", "HEAD"],
-    dependencies=[Depends(allow(Right.READ))],
-)
+@router.get("/datasets/{name:dataset}/differences", dependencies=[Depends(allow(Right.READ))])
 def differences_page(
     request: Request,
     served: Served,

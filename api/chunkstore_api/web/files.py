@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
@@ -27,13 +27,14 @@ router = APIRouter(include_in_schema=False)
 SHOWN: Final = 300
 """Rows of a page."""
 
-_GET: Final = ["GET", "HEAD"]
 _READ: Final = [Depends(allow(Right.READ))]
+_SENDING: Final[dict[str, Any]] = {"methods": ["GET", "HEAD"], "dependencies": _READ}
+"""Of routes whose HEAD reads nothing."""
 Begin = Annotated[str, Query(max_length=4097, description="the name that the page begins with")]
 Shown = Annotated[str, Query(max_length=10, description="`text` for a table as text")]
 
 
-@router.api_route(VERSION + "/files/{path:file}", methods=_GET, dependencies=_READ)
+@router.get(VERSION + "/files/{path:file}", dependencies=_READ)
 def file_page(
     request: Request,
     served: Served,
@@ -74,7 +75,7 @@ def file_page(
     )
 
 
-@router.api_route(VERSION + "/download/{path:file}", methods=_GET, dependencies=_READ)
+@router.api_route(VERSION + "/download/{path:file}", **_SENDING)
 def download(
     request: Request, served: Served, name: Name, version: VersionName, path: FilePath
 ) -> Response:
@@ -82,7 +83,7 @@ def download(
     return _only_here(send_file(request, served, Address(name, version, path.strip("/"))))
 
 
-@router.api_route(VERSION + "/archive.{kind}", methods=_GET, dependencies=_READ)
+@router.api_route(VERSION + "/archive.{kind}", **_SENDING)
 def archive(
     request: Request,
     served: Served,
@@ -95,7 +96,7 @@ def archive(
     return _only_here(get_archive(request, served, name, version, kind, path))
 
 
-@router.api_route(VERSION + "/folders/{path:file}", methods=_GET, dependencies=_READ)
+@router.get(VERSION + "/folders/{path:file}", dependencies=_READ)
 def folder_page(
     request: Request,
     served: Served,
@@ -108,7 +109,7 @@ def folder_page(
     return _folder(request, *_pinned(served, name, version, path), begin=begin, served=served)
 
 
-@router.api_route(VERSION, methods=_GET, dependencies=_READ)
+@router.get(VERSION, dependencies=_READ)
 def version_page(
     request: Request, served: Served, name: Name, version: VersionName, begin: Begin = ""
 ) -> Response:

@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 _LONGEST_FORM: Final = 16 * 1024
 
 
-@router.api_route("/sign-in", methods=["GET", "HEAD"])
+@router.get("/sign-in")
 def sign_in_page(request: Request, served: Served, target: str = "/") -> Response:
     """Show the form that takes a token."""
     if served.tokens is None:
@@ -63,7 +63,7 @@ def sign_out(request: Request) -> Response:
     return answer
 
 
-@router.api_route("/static/{name}", methods=["GET", "HEAD"])
+@router.get("/static/{name}")
 def static(name: str, v: str = "") -> Response:
     """Send the style or the script of the pages."""
     file = STATIC.get(name)
