@@ -15,7 +15,7 @@ from chunkstore.gc import Collector
 from chunkstore.id_runs import MetIds, as_ids
 from chunkstore.ids import SegmentId, content_hash
 from chunkstore.objects import Objects
-from chunkstore.triage import Root
+from chunkstore.triage import Root, roots_of
 from tests.simulation.switches import Rule, bend, bend_all
 
 _condemn = Collector._condemn
@@ -62,8 +62,7 @@ def _seen(refs: Iterable[Ref], marked: MetIds) -> tuple[MetIds, list[Root]]:
     """Return what a fence finds in refs."""
     named, unmarked = MetIds(), list[Root]()
     for ref in refs:
-        records = [*ref.versions, *(each.record for each in getattr(ref, "dropped", ()))]
-        roots = [Root(ref.dataset, record.number, record.manifest_id) for record in records]
+        roots = roots_of(ref)
         ids = as_ids(b"".join(root.manifest_id for root in roots))
         named.add(ids)
         known = marked.has(ids).tolist()
@@ -87,7 +86,7 @@ def _condemn_after_fence(self: Any, packs: Any, going: Any) -> Any:
 
 
 def _fenced_before(self: Any, marked: Any) -> Any:
-    return _seen(getattr(self, "_early", ()), marked)
+    return _seen(getattr(self, "_early", ()), marked)  # none where it takes over
 
 
 def _late_not_walked(fence: Any) -> Any:
