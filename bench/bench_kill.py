@@ -12,7 +12,6 @@ and raw bytes are nearly the same.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import random
 import shutil
 import signal
@@ -20,18 +19,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
 
-from chunkstore import S3Options, Store
+from bench.sites import Site, sites
+from chunkstore import Store
 from chunkstore.chunk_index import ABSENT
 from chunkstore.limits import MIB
 from chunkstore.reader import Reader
-from chunkstore.testing import servers
 from chunkstore.testing.trees import hash_of, random_bytes
 
 MOST_LOST: Final = 256 * MIB
@@ -39,56 +38,6 @@ MOST_LOST: Final = 256 * MIB
 
 MOST_REFETCHED: Final = 32 * MIB
 """Stored bytes that a pull may fetch again: frames that were under way, which hold other chunks."""
-
-CHILD: Final = """
-import sys
-from chunkstore import Credentials, S3Options, Store
-verb, url, endpoint, access, secret, cache, source, target = sys.argv[1:]
-s3 = None
-if endpoint:
-    s3 = S3Options(endpoint=endpoint, region="us-east-1", credentials=Credentials(access, secret))
-with Store.open(url, s3=s3, cache_folder=cache) as store:
-    print("ready", flush=True)
-    if verb == "push":
-        result = store.push(source, target)
-    else:
-        result = store.pull(source, target)
-print("done", flush=True)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where a store is, and where this machine keeps its caches."""
-
-    url: str
-    s3: S3Options | None
-    cache: Path
-
-    def create(self) -> Store:
-        """Create the store."""
-        return Store.create(self.url, s3=self.s3, cache_folder=self.cache)
-
-    def open(self) -> Store:
-        """Open the store."""
-        return Store.open(self.url, s3=self.s3, cache_folder=self.cache)
-
-    def start(self, verb: str, source: str, target: str) -> subprocess.Popen[str]:
-        """Start a push or pull in a process of its own; return when the store is open there."""
-        s3 = self.s3
-        given = s3.credentials if s3 else None
-        child = subprocess.Popen(
-            [
-                *(sys.executable, "-c", CHILD, verb, self.url),
-                *((s3.endpoint or "") if s3 else "", given.access_key if given else ""),
-                *(given.secret_key if given else "", str(self.cache), source, target),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        return child
 
 
 def kill_after(child: subprocess.Popen[str], seconds: float) -> bool:
@@ -198,26 +147,6 @@ def good_bytes(store: Store, target: Path, source: Path) -> int:
     return good
 
 
-@contextlib.contextmanager
-def _sites(name: str, folder: Path) -> Iterator[Iterator[Site]]:
-    """Give a new site, time and again, on a folder or on one server."""
-
-    def made(server: servers.Server | None) -> Iterator[Site]:
-        for number in range(1_000_000):
-            cache = folder / f"cache-{number}"
-            if server is None:
-                yield Site(str(folder / f"store-{number}"), None, cache)
-            else:
-                yield Site(server.store_url("bench", f"s{number}"), server.options, cache)
-
-    if name == "folder":
-        yield made(None)
-    else:
-        with getattr(servers, name)() as server:
-            server.make_bucket("bench")
-            yield made(server)
-
-
 def _drop(site: Site) -> None:
     with site.open() as store:
         keys = [info.key for info in store._objects.backend.list("")]
@@ -232,8 +161,8 @@ def _bench(place: str, size: int, moments: int, folder: Path) -> int:
         for number in range(0, size, 1_000_000):
             file.write(random_bytes(1_000_000, number))
     digest = hash_of(source)
-    with _sites(place, folder) as sites:
-        site = next(sites)
+    with sites(place, folder) as places:
+        site = next(places)
         site.create().close()
         longest = duration(site.start("push", str(source), "data"))
         with site.open() as store:
@@ -241,7 +170,7 @@ def _bench(place: str, size: int, moments: int, folder: Path) -> int:
         print(f"{place}: an undisturbed push takes {longest:.1f} s and sends {sent / 1e6:.0f} MB")
 
         def push(seconds: float) -> Moment:
-            other = next(sites)
+            other = next(places)
             try:
                 return pushed(other, source, digest, seconds, sent)
             finally:

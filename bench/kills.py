@@ -27,10 +27,9 @@ from typing import IO, Final
 
 from blake3 import blake3
 
-from bench.bench_kill import Site
+from bench.sites import Site, sites
 from chunkstore import ChunkerSpec, Store
 from chunkstore.errors import ChunkstoreError, NotFoundError
-from chunkstore.testing import servers
 from chunkstore.testing.trees import random_bytes
 
 DATASETS: Final = ("first", "second")
@@ -205,14 +204,7 @@ def run(site: Site, kills: int, folder: Path, *, seed: int = 0, life: float = LI
     trees = write_trees(folder / "trees")
     digests = [_tree_digest(tree) for tree in trees]
     chunker = ChunkerSpec(min_size=1024, avg_size=4096, max_size=16384)
-    Store.create(
-        site.url,
-        s3=site.s3,
-        cache_folder=site.cache,
-        chunker=chunker,
-        frame_size=32768,
-        pack_length=65536,
-    ).close()
+    site.create(chunker=chunker, frame_size=32768, pack_length=65536).close()
     ledger = Ledger()
     for number in range(1, kills + 1):
         ledger.hear(kill_once(site.open, trees, seed + number, life))
@@ -221,16 +213,6 @@ def run(site: Site, kills: int, folder: Path, *, seed: int = 0, life: float = LI
         if ledger.problems:
             break
     return ledger
-
-
-@contextlib.contextmanager
-def _site(name: str, folder: Path) -> Iterator[Site]:
-    if name == "folder":
-        yield Site(str(folder / "store"), None, folder / "cache")
-        return
-    with getattr(servers, name)() as server:
-        server.make_bucket("kills")
-        yield Site(server.store_url("kills", "store"), server.options, folder / "cache")
 
 
 def main() -> int:
@@ -247,9 +229,9 @@ def main() -> int:
     for place in chosen.on:
         with (
             tempfile.TemporaryDirectory(prefix="chunkstore-kills-") as name,
-            _site(place, Path(name)) as site,
+            sites(place, Path(name)) as places,
         ):
-            ledger = run(site, chosen.kills, Path(name), seed=chosen.seed, life=chosen.life)
+            ledger = run(next(places), chosen.kills, Path(name), seed=chosen.seed, life=chosen.life)
         done = ", ".join(f"{count} {what}" for what, count in sorted(ledger.did.items()))
         print(f"{place}: {chosen.kills} kills; done between them: {done}")
         print(f"{len(ledger.acknowledged)} commits acknowledged, {ledger.versions} versions read")

@@ -25,13 +25,13 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from chunkstore import ChunkerSpec, S3Options, Store
+from bench.sites import Site, sites
+from chunkstore import ChunkerSpec, Store
 from chunkstore.errors import ConflictError, IntegrityError, NotFoundError, RefusedError
-from chunkstore.testing import servers
 from chunkstore.testing.trees import random_bytes
 
 DATASETS: Final = ("one", "two", "three")
@@ -125,20 +125,17 @@ def read_version(store: Store, dataset: str, number: int) -> None:
             raise AssertionError(f"{dataset}@{number} holds other bytes than were pushed")
 
 
-def work(url: str, s3: S3Options | None, folder: Path, slot: int, seed: int, until: float) -> None:
+def work(site: Site, folder: Path, slot: int, seed: int, until: float) -> None:
     """Be one of the processes; called in a child."""
-    cache = folder / f"cache-{slot}"
-    with Store.open(url, s3=s3, cache_folder=cache, deadline=30) as store:
+    with site.open(folder / f"cache-of-{slot}", deadline=30) as store:
         Worker(store, folder / f"journal-{slot}", seed).run(until)
 
 
 class Disturber:
     """Starts the processes, and kills, stops and continues them."""
 
-    def __init__(
-        self, url: str, s3: S3Options | None, folder: Path, processes: int, seed: int, until: float
-    ) -> None:
-        self._place = (url, s3, folder)
+    def __init__(self, site: Site, folder: Path, processes: int, seed: int, until: float) -> None:
+        self._place = (site, folder)
         self._random = random.Random(seed)
         self._until = until
         self._pids = [self._start(slot) for slot in range(processes)]
@@ -212,29 +209,17 @@ def notes_in(folder: Path) -> list[str]:
     ]
 
 
-@contextlib.contextmanager
-def place(name: str, folder: Path) -> Iterator[tuple[str, S3Options | None]]:
-    """Give the address of a store that is to be made, on a server of its own."""
-    if name == "folder":
-        yield str(folder / "store"), None
-        return
-    with servers.minio() if name == "minio" else servers.seaweedfs() as server:
-        server.make_bucket("soak")
-        yield server.store_url("soak", "store"), server.options
-
-
 def soak(name: str, seconds: float, processes: int, seed: int) -> bool:
     """Soak one storage; print what came of it and return whether all was well."""
     with tempfile.TemporaryDirectory(prefix="chunkstore-soak-") as root:
         folder = Path(root)
-        with place(name, folder) as (url, s3):
-            Store.create(
-                url, s3=s3, cache_folder=folder / "cache", chunker=_CHUNKER, pack_length=1 << 20
-            ).close()
-            disturber = Disturber(url, s3, folder, processes, seed, time.time() + seconds)
+        with sites(name, folder) as places:
+            site = next(places)
+            site.create(chunker=_CHUNKER, pack_length=1 << 20).close()
+            disturber = Disturber(site, folder, processes, seed, time.time() + seconds)
             disturber.run()
             notes = notes_in(folder)
-            with Store.open(url, s3=s3, cache_folder=folder / "fresh") as store:
+            with site.open(folder / "fresh") as store:
                 wrong = check(store, notes)
                 store.gc(apply=True, grace=0, reader_grace=0, force=True)
                 wrong += check(store, [note for note in notes if not note.startswith("bad ")])

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.bench_kill import MOST_LOST, Moment, Site, duration, good_bytes, kill_after
+from bench.bench_kill import MOST_LOST, duration, good_bytes, kill_after
 from bench.bench_kill import pulled as kill_pull
 from bench.bench_kill import pushed as kill_push
+from bench.sites import Site
 from chunkstore.limits import MIB
 from chunkstore.testing.trees import hash_of, random_bytes, tree_state, write_mixture
 from tests.conftest import Place
@@ -35,10 +36,6 @@ def start(place: Place, verb: str, source: str, target: str) -> subprocess.Popen
     return Site(place.url, place.s3, place.cache).start(verb, source, target)
 
 
-def _tell(name: str, moment: Moment) -> None:
-    assert moment.problems == [], f"{name}: {moment}"
-
-
 def test_a_killed_push_leaves_no_half_version(place: Place, tmp_path: Path) -> None:
     """After kill -9 the store opens, holds whole versions only, and the same push finishes.
 
@@ -55,7 +52,7 @@ def test_a_killed_push_leaves_no_half_version(place: Place, tmp_path: Path) -> N
     for number in range(1, MOMENTS + 1):
         seconds = clock.uniform(0, longest)
         moment = kill_push(site_of(place, number), source, digest, seconds, sent)
-        _tell(place.name, moment)
+        assert moment.problems == [], moment
 
 
 def test_a_push_that_is_killed_again_and_again_gets_there(local: Place, tmp_path: Path) -> None:
@@ -122,7 +119,8 @@ def test_a_killed_pull_fetches_nothing_twice(place: Place, tmp_path: Path) -> No
     clock = random.Random(place.name)
     for number in range(MOMENTS):
         target = tmp_path / f"out-{number}"
-        _tell(place.name, kill_pull(site, source, digest, clock.uniform(0, longest), target))
+        moment = kill_pull(site, source, digest, clock.uniform(0, longest), target)
+        assert moment.problems == [], moment
 
 
 @pytest.mark.parametrize("flips", [1, 50])
