@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import secrets
@@ -23,6 +24,8 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from chunkstore.ids import ID_SIZE
+
+log = logging.getLogger(__name__)
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Prefixes: TypeAlias = npt.NDArray[np.bytes_]
@@ -76,29 +79,37 @@ def write(
     """Write the prefixes `old` and those of `added`, joined ids in any order, and return the file.
 
     `names` is called once `added` has come to its end.
-    Sorts and joins in files; memory does not grow with them. Without a path it has no name.
+    Sorts and joins in files; memory does not grow with them. Without a path it has no name, nor
+    where it cannot be written there.
 
     Raises:
-        OSError: there is no room.
+        OSError: there is no room in the system's folder for temporary files either.
     """
     with tempfile.TemporaryFile(prefix="chunkstore-") as collected:
         for ids in added:
             collected.write(prefixes_of(ids).tobytes())
         collected.flush()
         new = _sorted(collected)
-        if path is None:
-            with tempfile.TemporaryFile(prefix="chunkstore-") as file:
-                return _filled(file, names(), old, new)
-        temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
-        try:
-            with open(temporary, "w+b") as file:
-                found = _filled(file, names(), old, new)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        return found
+        if path is not None:
+            try:
+                return _named(path, names(), old, new)
+            except OSError as error:
+                log.warning("cannot keep what is readable in %s: %s", path, error)
+        with tempfile.TemporaryFile(prefix="chunkstore-") as file:
+            return _filled(file, names(), old, new)
+
+
+def _named(path: str, names: Sequence[bytes], old: Prefixes, new: Prefixes) -> PrefixFile:
+    temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
+    try:
+        with open(temporary, "w+b") as file:
+            found = _filled(file, names, old, new)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    return found
 
 
 def read(path: str) -> PrefixFile | None:
@@ -113,13 +124,16 @@ def read(path: str) -> PrefixFile | None:
 
 def trim(folder: str, bound: int) -> None:
     """Remove what was not used for longest, down to a bound in bytes."""
-    with os.scandir(folder) as entries:
-        files = [(e.stat().st_mtime, e.stat().st_size, e.path) for e in entries]
+    files = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # another process may trim at the same time
+                files.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
     total = 0
     for _, size, path in sorted(files, reverse=True):
         total += size
         if total > bound:
-            with contextlib.suppress(OSError):  # another process may trim at the same time
+            with contextlib.suppress(OSError):
                 os.unlink(path)
 
 

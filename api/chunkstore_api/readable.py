@@ -17,7 +17,7 @@ from typing import Final
 from blake3 import blake3
 
 from chunkstore.chunk_index import ChunkIndex
-from chunkstore.errors import IntegrityError
+from chunkstore.errors import FilesystemError, IntegrityError
 from chunkstore.format.ref import Ref
 from chunkstore.ids import ManifestId
 from chunkstore.reader import Reader
@@ -80,16 +80,24 @@ class ReadableSets:
         """Make the set of a ref from that of some of its versions.
 
         What is damaged makes nothing unreadable but what lies behind it; it is tried again later.
+
+        Raises:
+            FilesystemError: there is no room for it.
         """
         versions = frozenset(bytes(record.manifest_id) for record in ref.versions)
         damaged: set[bytes] = set()
         path = self._path(ref.dataset)
-        found = prefix_file.write(
-            path,
-            lambda: sorted(versions - damaged),
-            base.prefixes,
-            self._added(ref, base, damaged),
-        )
+        try:
+            found = prefix_file.write(
+                path,
+                lambda: sorted(versions - damaged),
+                base.prefixes,
+                self._added(ref, base, damaged),
+            )
+        except OSError as error:
+            raise FilesystemError(
+                f"no room for what is readable by virtue of {ref.dataset!r}: {error}"
+            ) from error
         if damaged:
             self._damaged.put(ref.dataset, (versions, time.monotonic()), 1)
         if self._folder and path:

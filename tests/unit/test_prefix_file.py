@@ -54,6 +54,16 @@ def test_a_damaged_file_is_none(tmp_path: Path) -> None:
     assert prefix_file.read(str(path)) is None
 
 
+def test_where_nothing_can_be_kept_it_is_made_all_the_same(tmp_path: Path) -> None:
+    """A folder that is not there, as a full one: the set has no name, and is whole."""
+    path = str(tmp_path / "none" / "file")
+    made = prefix_file.write(path, lambda: [bytes(32)], EMPTY.prefixes, iter([b"x" * 32]))
+    assert made.names == {bytes(32)}
+    assert made.contains(b"x" * 32 + b"y" * 32).tolist() == [True, False]
+    prefix_file.trim(str(tmp_path / "none"), 0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_was_not_used_for_longest_goes(tmp_path: Path) -> None:
     """`trim` keeps the newest files, down to a bound."""
     for number in range(5):
