@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkstore.format.pack import IdArray
+from chunkstore.id_set import contained
 from chunkstore.ids import ID_SIZE
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -60,15 +61,6 @@ def in_range(ids: IdArray, first: int, end: int) -> Mask:
     found = prefixes(ids)
     inside: Mask = (found >= np.uint64(first)) & (found <= np.uint64(end - 1))
     return inside
-
-
-def contained(wanted: IdArray, among: IdArray) -> Mask:
-    """Return which of the ids stand in `among`, which is sorted."""
-    if not len(among):
-        return np.zeros(len(wanted), bool)
-    at = np.minimum(np.searchsorted(among, wanted), len(among) - 1)
-    found: Mask = among[at] == wanted
-    return found
 
 
 class _Run(NamedTuple):

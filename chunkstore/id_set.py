@@ -41,7 +41,7 @@ class IdSet:
     def add(self, ids: bytes) -> None:
         """Add n joined ids."""
         if ids:
-            kept = _kept(ids)
+            kept = short_ids(ids)
             self._waiting.append(kept)
             self._waiting_count += len(kept)
             self.added += len(kept)
@@ -62,15 +62,13 @@ class IdSet:
         if self._waiting:
             self._fresh = np.sort(np.concatenate([self._fresh, *self._waiting]))
             self._waiting.clear()
-        wanted = _kept(ids)
+        wanted = short_ids(ids)
         found = np.zeros(len(wanted), bool)
         for run in (self._fresh, *self._runs):
             left = np.flatnonzero(~found)
             if not len(left):
                 break
-            if len(run):
-                at = np.minimum(np.searchsorted(run, wanted[left]), len(run) - 1)
-                found[left] = run[at] == wanted[left]
+            found[left] = contained(wanted[left], run)
         return found
 
     def _spill(self) -> None:
@@ -99,7 +97,18 @@ class IdSet:
         self.close()
 
 
-def _kept(ids: bytes) -> npt.NDArray[np.bytes_]:
-    """Return the first 16 bytes of each id."""
+def short_ids(ids: bytes) -> npt.NDArray[np.bytes_]:
+    """Return the first 16 bytes of each of n joined ids, in their order: `S16` (n,)."""
     whole = np.frombuffer(ids, np.uint8).reshape(-1, ID_SIZE)
     return np.ascontiguousarray(whole[:, :_KEPT]).view(_TYPE).reshape(-1)
+
+
+def contained(
+    wanted: npt.NDArray[np.bytes_], among: npt.NDArray[np.bytes_]
+) -> npt.NDArray[np.bool_]:
+    """Return which of n ids, whole or short, stand in `among`, which is sorted: (n,)."""
+    if not len(among):
+        return np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(among, wanted), len(among) - 1)
+    found: npt.NDArray[np.bool_] = among[at] == wanted
+    return found

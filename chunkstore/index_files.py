@@ -34,7 +34,8 @@ from chunkstore.format.index import (
 )
 from chunkstore.format.manifest import PackHint
 from chunkstore.format.pack import IdArray, U32Array
-from chunkstore.id_runs import Mask, as_ids, contained, in_range, ranges, read_exactly
+from chunkstore.id_runs import Mask, as_ids, in_range, ranges, read_exactly
+from chunkstore.id_set import contained
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.limits import MIB
 from chunkstore.objects import Objects

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from chunkstore.id_set import contained, short_ids
 from chunkstore.ids import ID_SIZE
 
 log = logging.getLogger(__name__)
@@ -53,21 +54,10 @@ class PrefixFile:
 
     def contains(self, ids: bytes) -> Mask:
         """Return for each of n joined ids whether it is there: (n,)."""
-        wanted = prefixes_of(ids)
-        if not len(self.prefixes):
-            return np.zeros(len(wanted), bool)
-        at = np.minimum(np.searchsorted(self.prefixes, wanted), len(self.prefixes) - 1)
-        here: Mask = self.prefixes[at] == wanted
-        return here
+        return contained(short_ids(ids), self.prefixes)
 
 
 EMPTY: Final = PrefixFile(frozenset(), np.zeros(0, _DTYPE))
-
-
-def prefixes_of(ids: bytes) -> Prefixes:
-    """Return the prefixes of joined ids, in their order."""
-    rows = np.frombuffer(ids, np.uint8).reshape(-1, ID_SIZE)
-    return np.ascontiguousarray(rows[:, :_PREFIX]).reshape(-1).view(_DTYPE)
 
 
 def write(
@@ -87,7 +77,7 @@ def write(
     """
     with tempfile.TemporaryFile(prefix="chunkstore-") as collected:
         for ids in added:
-            collected.write(prefixes_of(ids).tobytes())
+            collected.write(short_ids(ids).tobytes())
         collected.flush()
         new = _sorted(collected)
         if path is not None:

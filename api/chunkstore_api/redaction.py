@@ -10,14 +10,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 from blake3 import blake3
 
 from chunkstore.format.index import IndexedPack
 from chunkstore.format.pack import PackDirectory, encode_columns
 from chunkstore.ids import ID_SIZE, ChunkKind
-
-Mask = npt.NDArray[np.bool_]
+from chunkstore_api.prefix_file import Mask
 
 
 def whole_frames(directory: PackDirectory, readable: Mask) -> Mask:

@@ -21,11 +21,12 @@ from chunkstore.backends.base import CreateOnly
 from chunkstore.errors import ConditionFailedError, KeyAbsentError
 from chunkstore.format.index import IndexedPack, decode_segment
 from chunkstore.format.manifest import PackHint
+from chunkstore.id_set import contained, short_ids
 from chunkstore.ids import PackId, SegmentId
 from chunkstore.objects import Objects
 from chunkstore.recent import Recent
 from chunkstore.sampling import indexed
-from chunkstore_api.prefix_file import Mask, Prefixes, prefixes_of
+from chunkstore_api.prefix_file import Mask, Prefixes
 
 _PACK: Final = struct.Struct("<32sII")
 _IDS: Final = 64 * 1024 * 1024
@@ -65,15 +66,12 @@ class Sent:
 
     def contains(self, dataset: str, ids: bytes, oldest: float) -> Mask:
         """Return for each of n joined ids whether it was sent for a dataset: (n,)."""
-        wanted = prefixes_of(ids)
+        wanted = short_ids(ids)
         found = np.zeros(len(wanted), bool)
         for segment in self.segments(dataset, oldest):
             if found.all():
                 break
-            known = self._ids_of(dataset, segment)
-            if len(known):
-                at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-                found |= known[at] == wanted
+            found |= contained(wanted, self._ids_of(dataset, segment))
         return found
 
     def has_packs(self, dataset: str, packs: Sequence[PackId]) -> bool:
@@ -104,7 +102,7 @@ class Sent:
         known = self._ids.get(segment)
         if known is None:
             ids = self._joined_ids(dataset, segment, self._objects.get_segment(segment))
-            known = np.unique(prefixes_of(ids))
+            known = np.unique(short_ids(ids))
             self._ids.put(segment, known, known.nbytes + 64)
         return known
 
