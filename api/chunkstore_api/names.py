@@ -73,16 +73,17 @@ def url_part(text: str, *, slashes: bool = False) -> str:
 
 
 def media_type(path: str) -> str:
-    """Return the media type that a file's name suggests; a compressed one is its own type."""
+    """Return the media type that a file's name suggests; a compressed one is its own type.
+
+    Text has no charset: nobody has looked which it is.
+    """
     suffix = path[path.rfind(".") :].lower() if "." in path.rsplit("/", 1)[-1] else ""
     if suffix in _MORE_TYPES:
         return _MORE_TYPES[suffix]
     kind, coding = _TYPES.guess_type(f"file{suffix}", strict=True)
     if coding is not None:
         return "application/gzip" if coding == "gzip" else _BINARY
-    if kind is None:
-        return _BINARY
-    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+    return kind or _BINARY
 
 
 def content_disposition(path: str) -> str:
