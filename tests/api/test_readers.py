@@ -31,6 +31,7 @@ WAYS = {
     "curl and its name": "curl -sS -O -J {url} && mv large* got",
     "curl in parts": "curl -sS -r 0-9999999 {url} > got && curl -sS -r 10000000- {url} >> got",
     "rclone": "rclone copyurl {url} got",
+    "rclone by a remote": "rclone copyto --http-url {url}/.. ':http:large file ü.bin' got",
     "rclone in parts": "rclone copyurl --multi-thread-streams 4 --multi-thread-cutoff 1M {url} got",
 }
 
