@@ -20,39 +20,64 @@ class ByteRange:
     start: int
     end: int
 
-    def content_range(self, size: int) -> str:
-        """Return the value of Content-Range for a file of `size` bytes."""
-        return f"bytes {self.start}-{self.end - 1}/{size}"
+    def content_range(self, size: int | None) -> str:
+        """Return the value of Content-Range for a file of `size` bytes, None if not known."""
+        return f"bytes {self.start}-{self.end - 1}/{'*' if size is None else size}"
 
 
 class UnsatisfiableError(Exception):
     """A range of bytes that the file does not have."""
 
 
-def parse_range(text: str | None, size: int) -> ByteRange | None:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A range that is asked for, of whatever size.
+
+    Attributes:
+        start: offset of the first byte, None for one counted from the end.
+        end: offset behind the last one, None for all from `start`; else how many at the end.
+    """
+
+    start: int | None
+    end: int | None
+
+    def within(self, size: int) -> ByteRange:
+        """Return what there is of it in a file of `size` bytes.
+
+        Raises:
+            UnsatisfiableError: nothing.
+        """
+        if self.start is None:
+            start, end = max(0, size - (self.end or 0)), size
+        else:
+            start, end = self.start, size if self.end is None else min(self.end, size)
+        if start >= end:
+            raise UnsatisfiableError
+        return ByteRange(start, end)
+
+
+def wanted_range(text: str | None) -> Wanted | None:
     """Return the one range that a Range header asks for, None where the whole is to be sent.
 
     What is malformed, has another unit or several ranges is ignored, as RFC 9110 allows.
+    """
+    match = _RANGE.fullmatch(text or "")
+    first, last = match.groups() if match else ("", "")
+    if not first:
+        return Wanted(None, int(last)) if last else None
+    if last and int(last) < int(first):
+        return None
+    return Wanted(int(first), int(last) + 1 if last else None)
+
+
+def parse_range(text: str | None, size: int) -> ByteRange | None:
+    """Return the range that a Range header asks for of a file, None for the whole.
 
     Raises:
         UnsatisfiableError: the file has none of these bytes.
     """
-    match = _RANGE.fullmatch(text or "")
-    if match is None:
-        return None
-    first, last = match.groups()
-    if not first and not last:
-        return None
-    if not first:
-        start, end = max(0, size - int(last)), size
-    else:
-        start = int(first)
-        end = min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
-            return None
-    if start >= end:
-        raise UnsatisfiableError
-    return ByteRange(start, end)
+    wanted = wanted_range(text)
+    return None if wanted is None else wanted.within(size)
 
 
 def names_tag(field: str | None, tags: set[str], *, weak: bool) -> bool:

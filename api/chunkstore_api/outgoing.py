@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
 from chunkstore import layout
 from chunkstore.backends.base import Backend, Fetched, ObjectInfo, Presigned
@@ -19,6 +19,7 @@ from chunkstore.format.gc import IDLE
 from chunkstore.spans import Wanted as Chunk
 from chunkstore.upkeep import Opened
 from chunkstore_api.callers import Caller, less
+from chunkstore_api.conditions import UnsatisfiableError, Wanted
 from chunkstore_api.keys import Kind, chunk_of, kind_of
 from chunkstore_api.narrow import Narrow, SeenPack
 from chunkstore_api.prefix_file import Mask
@@ -59,19 +60,6 @@ class Part:
     end: int
     total: int | None
     blocks: Iterator[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A range that is asked for.
-
-    Attributes:
-        start: offset of the first byte, None for one counted from the end.
-        end: offset behind the last one, None for all from `start`; else how many at the end.
-    """
-
-    start: int | None
-    end: int | None
 
 
 class Outgoing:
@@ -282,20 +270,13 @@ def _within(wanted: Wanted | None, info: ObjectInfo) -> tuple[int, int]:
     """
     if wanted is None:
         return 0, info.length
-    if wanted.start is None:
-        start, end = max(0, info.length - (wanted.end or 0)), info.length
-    else:
-        start = wanted.start
-        end = info.length if wanted.end is None else min(wanted.end, info.length)
-    if start >= end:
-        _unsatisfiable(info)
-    return start, end
-
-
-def _unsatisfiable(info: ObjectInfo) -> NoReturn:
-    raise RequestError(
-        416,
-        "range_not_satisfiable",
-        f"{info.key} has {info.length} bytes",
-        headers={"Content-Range": f"bytes */{info.length}"},
-    )
+    try:
+        found = wanted.within(info.length)
+    except UnsatisfiableError:
+        raise RequestError(
+            416,
+            "range_not_satisfiable",
+            f"{info.key} has {info.length} bytes",
+            headers={"Content-Range": f"bytes */{info.length}"},
+        ) from None
+    return found.start, found.end

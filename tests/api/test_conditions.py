@@ -63,6 +63,7 @@ def test_what_is_ignored(text: str | None) -> None:
 def test_content_range() -> None:
     """Content-Range counts both ends."""
     assert ByteRange(0, 10).content_range(100) == "bytes 0-9/100"
+    assert ByteRange(0, 10).content_range(None) == "bytes 0-9/*"
 
 
 @pytest.mark.parametrize(

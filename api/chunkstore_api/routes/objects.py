@@ -19,11 +19,12 @@ from chunkstore.errors import ConditionFailedError, InvalidInputError, RefusedEr
 from chunkstore.ids import parse_id
 from chunkstore.layout import check_name
 from chunkstore_api.callers import Caller, caller_of
+from chunkstore_api.conditions import ByteRange, wanted_range
 from chunkstore_api.context import Context, Served
 from chunkstore_api.downloads import Answer, ObjectDownload
 from chunkstore_api.keys import LONGEST
 from chunkstore_api.openapi import BYTES
-from chunkstore_api.outgoing import Part, Wanted
+from chunkstore_api.outgoing import Part
 from chunkstore_api.problems import RequestError
 from chunkstore_api.schemas import (
     ChunkIds,
@@ -63,7 +64,6 @@ Deleting = Annotated[Caller, Depends(_deleter)]
 Key = Annotated[str, Path(description="the key of an object", examples=["config"])]
 
 OBJECT: Final = "/v1/objects/{key:file}"
-_RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 _VERSION: Final = re.compile(r'"([\x21\x23-\x7e]+)"')
 
 
@@ -179,7 +179,7 @@ async def get_object(
 ) -> Response:
     """Send an object, or one range of it."""
     check_key(key)
-    wanted = _wanted(request.headers.get("range"))
+    wanted = wanted_range(request.headers.get("range"))
 
     if served.settings.direct and request.headers.get("chunkstore-direct") == "1":
         found = await _asked(
@@ -260,22 +260,8 @@ def _headers(part: Part, *, ranged: bool) -> dict[str, str]:
     headers["Content-Type"] = "application/octet-stream"
     headers["Content-Length"] = str(part.end - part.start)
     if ranged:
-        total = "*" if part.total is None else part.total
-        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{total}"
+        headers["Content-Range"] = ByteRange(part.start, part.end).content_range(part.total)
     return headers
-
-
-def _wanted(header: str | None) -> Wanted | None:
-    """Return the one range that a header asks for; what is malformed or several is ignored."""
-    match = _RANGE.fullmatch((header or "").strip())
-    if match is None or match[0] == "bytes=-":
-        return None
-    first, last = match.groups()
-    if not first:
-        return Wanted(None, int(last))
-    if last and int(last) < int(first):
-        return None
-    return Wanted(int(first), int(last) + 1 if last else None)
 
 
 def _mode(request: Request, key: str) -> PutMode:
