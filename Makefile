@@ -6,7 +6,7 @@ WORKERS ?= 3
 SECONDS ?= 60
 RUNS ?= 20000
 
-.PHONY: help venv demo test check lint fuzz simulate large servers bench-requests bench-age bench-gc soak bench bench-full bench-peers clean
+.PHONY: help venv demo test check lint fuzz simulate large servers api-fuzz bench-http bench-requests bench-age bench-gc soak bench bench-full bench-peers clean
 
 help:
 	@echo "make demo     see a real tree pushed, edited, pushed again, pulled and compared"
@@ -15,10 +15,12 @@ help:
 	@echo "make servers  install the servers that the tests talk to; MinIO needs Go"
 	@echo "make fuzz     fuzz every decoder, a minute each; SECONDS=600 for longer"
 	@echo "make simulate  writers, readers and collectors in 20,000 orders of their calls; RUNS=1000 for fewer"
+	@echo "make api-fuzz  requests made of the OpenAPI document, deeper than in the tests"
 	@echo "make large    files of 2 and 20 GB, and a million files, in and out, memory measured; takes long"
 	@echo "make bench-requests  requests of a small push and a cold read, by the size of the store"
 	@echo "make soak      8 processes push, drop and collect, killed and stopped; ten minutes a storage"
 	@echo "make bench-gc        a collection of a store of 10 million chunks, its memory and speed"
+	@echo "make bench-http      a server's streams, beside those of a bare server"
 	@echo "make bench-age       what a pull of the newest of 50 versions reads, against a fresh store"
 	@echo "make bench           chunkstore beside the tools that are installed; about 13 minutes"
 	@echo "make bench-full      the same on gigabytes of each kind of data"
@@ -85,8 +87,6 @@ bench-full: .venv/bench
 
 bench-peers:
 	PYTHON=$(PYTHON) bench/install_peers.sh
-
-.PHONY: api-fuzz bench-http
 
 api-fuzz: venv  # schemathesis over the HTTP API, deeper than in 'make test'
 	$(BIN)/python -m pytest -m large tests/api/test_fuzz.py --timeout 0
