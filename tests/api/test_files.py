@@ -49,6 +49,14 @@ def test_head_is_get_without_the_bytes(pets: Served) -> None:
     assert {**asked.headers, "date": ""} == {**got.headers, "date": ""}
 
 
+def test_a_range_is_that_of_a_get(pets: Served) -> None:
+    """HEAD tells of the whole file, whatever range is asked for (RFC 9110, section 14.2)."""
+    for wanted in ("bytes=0-1", f"bytes={len(CONTENT)}-"):
+        asked = pets.client.head(f"{FILES}/a/tom.bin", headers={"Range": wanted})
+        assert asked.status_code == 200
+        assert asked.headers["content-length"] == str(len(CONTENT))
+
+
 @settings(max_examples=40, deadline=None)
 @given(start=st.integers(0, len(CONTENT) - 1), length=st.integers(1, 4_000_000))
 def test_any_range_is_the_slice(pets: Served, start: int, length: int) -> None:

@@ -62,7 +62,7 @@ def send_file(request: Request, served: Context, where: Address) -> Response:
     if conditions.names_tag(asked.get("if-none-match"), tags, weak=True):
         return Response(status_code=304, headers=headers)
     part = None
-    if conditions.range_still_holds(asked.get("if-range"), tag):
+    if request.method == "GET" and conditions.range_still_holds(asked.get("if-range"), tag):
         try:
             part = conditions.parse_range(asked.get("range"), content.size)
         except conditions.UnsatisfiableError:
