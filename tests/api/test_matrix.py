@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import io
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from chunkstore.chunk_index import DEFAULT_BUDGET
 from chunkstore.objects import Objects
 from chunkstore.testing.backends import CountingBackend
 from tests.api.conftest import Served, flat, serving
+from tests.docs.test_reference import REFERENCE, codes, rows
 
 READ, WRITE, ADMIN = Right
 
@@ -214,6 +216,24 @@ def test_every_route_has_its_row(store: Store) -> None:
         if getattr(route, "include_in_schema", True) or route.path == "/v1/openapi.json":
             found |= {(method, route.path) for method in route.methods}
     assert found == set(ROWS)
+
+
+def test_every_route_is_documented() -> None:
+    """The table of docs/reference/http.md has every route, and no other."""
+    found = set()
+    for row in rows(REFERENCE / "http.md", "Routes"):
+        methods: list[str] = []
+        fresh = True  # a path has the methods before it, or those of the path before
+        for word in " ".join(codes(row[0])).split():
+            if word.isupper():
+                methods = [word] if fresh else [*methods, word]
+            else:
+                found |= {(method, word.partition("?")[0]) for method in methods}
+            fresh = not word.isupper()
+    declared = {(method, re.sub(r":\w+}", "}", path)) for method, path in ROWS}
+    file = re.sub(r":\w+}", "}", FILE)
+    latest = ("PUT", file.replace("{version}", "latest"))  # which alone takes files
+    assert found == declared - {("HEAD", "/v1/openapi.json"), ("PUT", file)} | {latest}
 
 
 def expected(kind: str, method: str, row: Row) -> int:
