@@ -35,6 +35,7 @@ LONGEST_CELL: Final = 200
 _MOST_BYTES: Final = 64 << 20  # of the file
 _MOST_MEMORY: Final = 1 << 30
 _MOST_SECONDS: Final = 10
+_MOST_WAIT: Final = 2  # seconds for a turn: who waits holds a thread of the server
 _MOST_ANSWER: Final = 8 << 20
 _AT_ONCE: Final = threading.BoundedSemaphore(2)
 _SIZE: Final = struct.Struct(">Q")
@@ -60,7 +61,7 @@ class Rows:
 
 
 def first_rows(content: FileContent) -> Rows | None:
-    """Return the first rows of a file; None where it is none, is too large or nobody can read it.
+    """Return the first rows of a file; None where it is none, too large or not to be read now.
 
     Raises:
         IntegrityError: bytes of the file are damaged or missing.
@@ -68,7 +69,7 @@ def first_rows(content: FileContent) -> Rows | None:
     """
     if importlib.util.find_spec("pyarrow") is None:
         return None
-    if not _AT_ONCE.acquire(timeout=_MOST_SECONDS):
+    if not _AT_ONCE.acquire(timeout=_MOST_WAIT):
         return None
     try:
         with _child() as line, contextlib.suppress(EOFError):
