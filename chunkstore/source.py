@@ -228,10 +228,13 @@ class PeekedStream:
 
 def _called(name: str, members: Iterable[Member]) -> Iterator[Member]:
     """Yield the one file that an archive is to hold, called `name`."""
-    for number, member in enumerate(members):
-        if number or member.kind != EntryKind.FILE:
+    number = 0
+    for number, member in enumerate(members, 1):
+        if number > 1 or member.kind != EntryKind.FILE:
             refuse(f"it is not the one file that is to be called {name!r}")
         yield dataclasses.replace(member, path=name)
+    if not number:
+        refuse(f"it is empty, and not the one file that is to be called {name!r}")
 
 
 def _checked(name: str) -> str:
