@@ -195,6 +195,7 @@ def test_a_crash_over_a_folder_breaks_no_promise(simulation: Simulation, tmp_pat
                     if not simulation.die(operation, situation, backend, kind, number, cache):
                         break
                     simulation.recover(operation, situation, done, backend, cache, where)
+    assert simulation.states > 100
 
 
 def test_what_bad_storage_tears_is_noticed(simulation: Simulation, tmp_path: Path) -> None:

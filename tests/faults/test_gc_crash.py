@@ -17,12 +17,8 @@ import pytest
 from chunkstore import ConflictError, Store
 from chunkstore.backends.base import Backend
 from chunkstore.backends.memory import MemoryBackend
-from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.errors import BackendError, NotFoundError
-from chunkstore.format.gc import IDLE
 from chunkstore.objects import Objects
-from chunkstore.reader import Reader
-from chunkstore.segment_cache import SegmentCache
 from chunkstore.testing.backends import (
     METHODS,
     CrashError,
@@ -32,8 +28,7 @@ from chunkstore.testing.backends import (
     crash,
 )
 from chunkstore.testing.trees import random_bytes
-from tests.faults import worlds
-from tests.faults.worlds import World, copy_of, new_store, open_store
+from tests.faults.worlds import World, copy_of, new_store, observe, open_store
 
 NOW: dict[str, Any] = {"apply": True, "grace": 0, "reader_grace": 0, "force": True}
 
@@ -58,24 +53,31 @@ def stocked() -> MemoryBackend:
 
 
 def world_of(backend: Backend) -> World:
-    """Return what a machine without caches reads; packs that the index lists may be gone."""
-    objects = Objects(backend)
-    index = ChunkIndex(objects, SegmentCache(None))
-    index.load(IDLE)
-    reader = Reader(objects, lambda: index)
-    world: World = {}
-    for name in objects.list_datasets():
-        stored = objects.get_ref(name)
-        assert stored is not None
-        seen = []
-        for record in stored.ref.versions:
-            manifest = reader.manifest(record.manifest_id)
-            for ids in reader.every_id(manifest):
-                assert not (index.find(ids) == ABSENT).any(), name
-            seen.append((record.number, worlds.files_of(reader, manifest)))
-        if seen:
-            world[name] = worlds.Line(tuple(seen), stored.ref.tags)
-    return world
+    """Return what a store holds; packs that the index lists may be gone."""
+    return observe(backend, every_pack=False)
+
+
+class Meddler:
+    """Has something done once, before the call of that number.
+
+    Attributes:
+        backend: the storage, for who is to be meddled with.
+        seen: what the store held then; nothing if there was no such call.
+    """
+
+    def __init__(
+        self, storage: MemoryBackend, number: int, act: Callable[[MemoryBackend], object]
+    ) -> None:
+        self.backend = MeddlingBackend(storage, before=self._meddle)
+        self.seen: list[World] = []
+        self._storage = storage
+        self._number = number
+        self._act = act
+
+    def _meddle(self, now: int, *_: object) -> None:
+        if now == self._number:
+            self._act(self._storage)
+            self.seen.append(world_of(self._storage))
 
 
 def assert_clean(backend: MemoryBackend) -> None:
@@ -87,7 +89,7 @@ def assert_clean(backend: MemoryBackend) -> None:
     assert not state.condemned
     named = [key for key, generation in objects.list_condemned() if generation <= state.generation]
     assert named == []
-    worlds.observe(backend)  # the index lists no pack that is gone
+    observe(backend)  # the index lists no pack that is gone
 
 
 @pytest.mark.parametrize(
@@ -167,67 +169,41 @@ def push_and_collect(storage: MemoryBackend) -> None:
     collect(storage)
 
 
+def collect_and_push(storage: MemoryBackend) -> None:
+    """Two whole cycles, and versions of what the first has deleted between them."""
+    collect(storage)
+    put(open_store(storage), "again", random_bytes(60_000, 2))
+    put(open_store(storage), "sparse", random_bytes(24_000, 3))
+    collect(storage)
+
+
+def collect_twice(storage: MemoryBackend) -> None:
+    """Two whole cycles."""
+    collect(storage)
+    collect(storage)
+
+
 @pytest.mark.parametrize(
-    "act", [push_dead, push_sparse, undo_dead, undo_and_drop, collect, push_and_collect]
+    "act",
+    [push_dead, push_sparse, undo_dead, undo_and_drop, collect, push_and_collect, collect_and_push],
 )
 def test_others_may_act_at_any_call(
     stocked: MemoryBackend, act: Callable[[MemoryBackend], None]
 ) -> None:
-    """Whatever others commit before any call of the collector reads back when it is done."""
+    """Whatever others commit before any call of the collector reads back when it is done.
+
+    One that slept while another ended, and others pushed, wakes up and deletes nothing that lives.
+    """
     for number in itertools.count(1):
         storage = copy_of(stocked)
-        seen: list[World] = []
-
-        def meddle(
-            now: int,
-            *_: object,
-            number: int = number,
-            storage: MemoryBackend = storage,
-            seen: list[World] = seen,
-        ) -> None:
-            if now == number:
-                act(storage)
-                seen.append(world_of(storage))
-
-        meddling = MeddlingBackend(storage, before=meddle)
+        meddler = Meddler(storage, number, act)
         with contextlib.suppress(ConflictError):
-            open_store(meddling).gc(**NOW)
-        if not seen:
+            open_store(meddler.backend).gc(**NOW)
+        if not meddler.seen:
             break
-        assert world_of(storage) == seen[0], number
-        open_store(storage).gc(**NOW)
-        assert world_of(storage) == seen[0], number
-        assert_clean(storage)
-    assert number > 30
-
-
-def test_a_zombie_deletes_nothing_that_lives(stocked: MemoryBackend) -> None:
-    """A collector that sleeps before a call while another one ends, and others push, wakes up."""
-    for number in itertools.count(1):
-        storage = copy_of(stocked)
-        slept: list[World] = []
-
-        def sleep(
-            now: int,
-            *_: object,
-            number: int = number,
-            storage: MemoryBackend = storage,
-            slept: list[World] = slept,
-        ) -> None:
-            if now == number:
-                collect(storage)
-                put(open_store(storage), "again", random_bytes(60_000, 2))
-                put(open_store(storage), "sparse", random_bytes(24_000, 3))
-                collect(storage)
-                slept.append(world_of(storage))
-
-        with contextlib.suppress(ConflictError):
-            open_store(MeddlingBackend(storage, before=sleep)).gc(**NOW)
-        if not slept:
-            break
-        assert world_of(storage) == slept[0], number
+        assert world_of(storage) == meddler.seen[0], number
         collect(storage)
-        assert world_of(storage) == slept[0]
+        assert world_of(storage) == meddler.seen[0], number
         assert_clean(storage)
     assert number > 30
 
@@ -239,28 +215,13 @@ def test_a_push_that_sleeps_through_collections_commits_a_whole_version(
     refused = 0
     for number in itertools.count(1):
         storage = copy_of(stocked)
-        slept: list[int] = []
-
-        def sleep(
-            now: int,
-            *_: object,
-            number: int = number,
-            storage: MemoryBackend = storage,
-            slept: list[int] = slept,
-        ) -> None:
-            if now == number:
-                collect(storage)
-                collect(storage)
-                slept.append(now)
-
+        meddler = Meddler(storage, number, collect_twice)
         try:
-            put(
-                open_store(MeddlingBackend(storage, before=sleep)), "again", random_bytes(60_000, 2)
-            )
+            put(open_store(meddler.backend), "again", random_bytes(60_000, 2))
         except ConflictError:
             refused += 1
             put(open_store(storage), "again", random_bytes(60_000, 2))
-        if not slept:
+        if not meddler.seen:
             break
         assert len(world_of(storage)["again"].versions) == 1
         collect(storage)
