@@ -21,6 +21,7 @@ from chunkstore.testing import servers
 from tests.conftest import NO_PODMAN
 
 PROGRAM = Path(sys.executable).parent / "chunkstore"
+SECONDS = 60  # far more than any end takes, far less than any deadline
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
@@ -60,6 +61,23 @@ class Ended:
     def events(self) -> list[dict[str, Any]]:
         """The lines of JSON."""
         return [json.loads(line) for line in self.lines]
+
+
+def begin(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
+    """Start the installed program with pipes and without stdin; `more` is of `Popen`."""
+    return subprocess.Popen(
+        [PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        **more,
+    )
+
+
+def end(child: subprocess.Popen[bytes]) -> Ended:
+    """Wait for its end."""
+    output, errors = child.communicate(timeout=SECONDS)
+    return Ended(child.returncode, output, errors.decode())
 
 
 class Place:

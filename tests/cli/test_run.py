@@ -11,13 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chunkstore.testing.trees import tree_state
-from tests.cli.conftest import PROGRAM, Ended, Place
-
-SECONDS = 60
+from tests.cli.conftest import PROGRAM, Ended, Place, begin, end
 
 
 def summary(ended: Ended) -> dict[str, object]:
@@ -27,21 +26,9 @@ def summary(ended: Ended) -> dict[str, object]:
     return found
 
 
-def start(*arguments: str, **more: object) -> subprocess.Popen[bytes]:
+def start(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
     """Start a run whose process says something once it runs."""
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]  # as given
-        [PROGRAM, "run", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        **more,
-    )
-
-
-def end(child: subprocess.Popen[bytes]) -> Ended:
-    """Wait for the end of a run."""
-    output, errors = child.communicate(timeout=SECONDS)
-    return Ended(child.returncode, output, errors.decode())
+    return begin("run", *arguments, **more)
 
 
 def said(child: subprocess.Popen[bytes]) -> bytes:

@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from tests.cli.conftest import Box, Ended, Place, shell
-from tests.cli.test_run import end, said, start, summary
+from tests.cli.conftest import Box, Ended, Place, end, shell
+from tests.cli.test_run import said, start, summary
 from tests.library.test_tar import member, tar_of
 
 FAKE = r"""#!/bin/sh

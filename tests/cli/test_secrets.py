@@ -34,12 +34,19 @@ VERBS = (
     "diff pets@1 pets@latest",
     "stat pets",
     "stat",
+    "copy pets {store}:other",
+    "copy : {store}:",
     "tag pets@1 prod",
     "tag --delete pets@nothing",
     "rm pets@1 --yes",
+    "undo pets --list",
     "gc --json",
     "verify",
+    "repair --yes",
+    "link pets:a.txt --server http://127.0.0.1:1",
+    "serve --host none.invalid --port 0",
     "doctor",
+    "completion bash",
     "remote add there {store}",
     "remote list",
     "remote remove there",
@@ -63,14 +70,15 @@ class Told:
     def answer(self, answer: httpx.Response) -> None:
         self._texts += [answer.text, str(answer.headers)]
 
-    def check(self, *secrets: str) -> None:
-        """Check that no secret is in it, and that it is not empty."""
+    def found(self, *secrets: str) -> list[str]:
+        """Return what stands around each secret in it, of which there is much."""
         format_it = logging.Formatter().format  # tracebacks, too
         ours = [r for r in self._caplog.records if not r.name.startswith(("httpx", "httpcore"))]
         text = "\n".join([*self._texts, *map(format_it, ours)])
         assert len(text) > 1000
-        for secret in secrets:
-            assert secret not in text, text[max(0, text.index(secret) - 500) :][:1000]
+        return [
+            text[max(0, text.index(secret) - 500) :][:1000] for secret in secrets if secret in text
+        ]
 
 
 @pytest.fixture
@@ -97,7 +105,7 @@ def every_verb(place: Place, told: Told, store: str, verbs: Sequence[str] = VERB
     (data / "a.txt").write_text("miaow\n")
     for line in verbs:
         words = [word.format(store=store, data=data) for word in line.split()]
-        plain = words[0] in ("init", "remote")
+        plain = words[0] in ("init", "remote", "completion")
         options = ["--debug"] if plain else ["--debug", "--store", store]
         at = words.index("--") if "--" in words else len(words)
         told.keep(place.run(*words[:at], *options, *words[at:]))
@@ -115,7 +123,7 @@ def test_tokens(place: Place, told: Told, guarded: tuple[Served, TokensFile]) ->
     held.chmod(0o600)
     place.variable("CHUNKSTORE_TOKEN_FILE", str(held))
     every_verb(place, told, served.address, SOME)
-    told.check(text, text.rpartition("_")[2], MADE_UP)
+    assert told.found(text, text.rpartition("_")[2], MADE_UP) == []
 
 
 def test_keys_of_a_storage(place: Place, told: Told, seaweedfs: servers.Server) -> None:
@@ -125,7 +133,7 @@ def test_keys_of_a_storage(place: Place, told: Told, seaweedfs: servers.Server) 
     for key, verbs in ((servers.SECRET_KEY, VERBS), (WRONG_KEY, SOME)):
         place.variable("AWS_SECRET_ACCESS_KEY", key)
         every_verb(place, told, store, verbs)
-    told.check(servers.SECRET_KEY, WRONG_KEY)
+    assert told.found(servers.SECRET_KEY, WRONG_KEY) == []
 
 
 def test_secrets_in_addresses(place: Place, told: Told) -> None:
@@ -137,7 +145,7 @@ def test_secrets_in_addresses(place: Place, told: Told) -> None:
         f"s3://bucket/x?endpoint=http://a:{MADE_UP}@127.0.0.1:1",
     ):
         every_verb(place, told, store, SOME)
-    told.check(MADE_UP)
+    assert told.found(MADE_UP) == []
 
 
 def test_a_server_tells_none(place: Place, told: Told, guarded: tuple[Served, TokensFile]) -> None:
@@ -146,16 +154,16 @@ def test_a_server_tells_none(place: Place, told: Told, guarded: tuple[Served, To
     text = file.create("ann", Right.ADMIN, ["*"])[1]
     place.variable("CHUNKSTORE_TOKENS", file.path)
     served.store.push(io.BytesIO(b"tom\n"), "pets", name="a")
-    made = place.well("link", "pets:a", "--debug", "--server", served.address).text.strip()
-    signature = made.rpartition("=")[2]
+    link = place.well("link", "pets:a", "--debug", "--server", served.address).text.strip()
+    signature = link.rpartition("=")[2]
     client = served.client
     bearer = {"Authorization": f"Bearer {text}"}
     url = "/v1/datasets/pets/versions/latest/files/a"
     for method, where, more in (
-        ("GET", made, {}),
-        ("PUT", made, {"content": b"x"}),
-        ("GET", made + "x", {}),
-        ("GET", made.replace("/a?", "/b?"), {}),
+        ("GET", link, {}),
+        ("PUT", link, {"content": b"x"}),
+        ("GET", link + "x", {}),
+        ("GET", link.replace("/a?", "/b?"), {}),
         ("GET", url, {"headers": bearer}),
         ("PUT", url, {"headers": {**bearer, "Content-Encoding": "gzip"}, "content": b"no gzip"}),
         ("GET", f"/v1/datasets/{text}", {"headers": {"Authorization": f"Basic {text}"}}),
@@ -167,10 +175,34 @@ def test_a_server_tells_none(place: Place, told: Told, guarded: tuple[Served, To
         ("GET", "/v1/server", {"headers": bearer}),
     ):
         told.answer(client.request(method, where, **more))
-    told.keep(place.well("token", "list", "--debug"), place.well("token", "list", "--json"))
+    made = place.well("token", "create", "bob", "--debug")
+    told.answer(client.get(url, headers={"Authorization": f"Bearer {made.text.strip()}"}))
+    for line in ("list --debug", "list --json", "create bob --debug", "revoke bob --debug"):
+        told.keep(place.run("token", *line.split()))
+    bob = made.text.strip().rpartition("_")[2]
+    assert bob not in made.errors
     Path(file.path).chmod(0o644)
     told.answer(client.get(url, headers=bearer))
-    told.check(text.rpartition("_")[2], MADE_UP, signature, file_key(file))
+    assert told.found(text.rpartition("_")[2], MADE_UP, bob, signature, file_key(file)) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc here")
+def test_the_list_of_processes(place: Place, guarded: tuple[Served, TokensFile]) -> None:
+    """Whoever sees the lines of all processes sees no secret in chunkstore's nor its command's."""
+    served, file = guarded
+    text = file.create("ann", Right.ADMIN, ["*"])[1]
+    place.variable("CHUNKSTORE_TOKEN", text)
+    place.variable("AWS_SECRET_ACCESS_KEY", WRONG_KEY)
+    place.file("data/a", "tom\n")
+    place.well("push", "data", "pets", "--store", served.address)
+    script = "cat /proc/$PPID/cmdline /proc/$$/cmdline"
+    ended = place.start(
+        "run", "--store", served.address, "--in", "pets=in", "--", "sh", "-c", script
+    )
+    assert ended.status == 0, ended
+    assert ended.output.count(b"--store\0") == 1  # its own line, then that of its command
+    assert ended.output.count(script.encode()) == 2
+    assert [secret for secret in (text, WRONG_KEY) if secret.encode() in ended.output] == []
 
 
 def file_key(file: TokensFile) -> str:

@@ -22,12 +22,11 @@ from chunkstore.testing import servers
 from chunkstore.testing.fault_proxy import FaultProxy, fault_proxy
 from chunkstore.testing.trees import random_bytes, tree_state
 from chunkstore.walk import PART_PREFIX
-from tests.cli.conftest import PROGRAM, Ended, Place
+from tests.cli.conftest import PROGRAM, SECONDS, Ended, Place, begin, end
 
 ROUNDS = 5
 FILE = 8 << 20
 FILES = 4
-SECONDS = 30  # far more than any end takes, far less than any deadline
 
 HOW_FAR = re.compile(
     r"(interrupted|terminated)"
@@ -51,26 +50,12 @@ def large(request: pytest.FixtureRequest, place: Place) -> Place:
     return place
 
 
-def _start(*arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [PROGRAM, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def _end(child: subprocess.Popen[bytes]) -> Ended:
-    output, errors = child.communicate(timeout=SECONDS)
-    return Ended(child.returncode, output, errors.decode())
-
-
 def _stop_at(seconds: float, number: signal.Signals, *arguments: str) -> Ended:
     """Run a command and stop it after some seconds, if it takes so long."""
-    child = _start(*arguments)
+    child = begin(*arguments)
     time.sleep(seconds)
     child.send_signal(number)
-    return _end(child)
+    return end(child)
 
 
 def _moments(whole: float) -> Iterator[tuple[float, signal.Signals, int]]:
@@ -179,18 +164,18 @@ def test_a_server_that_is_away(bucket: Place, proxy: FaultProxy, number: signal.
     for index in range(4):
         bucket.file(f"data/{index}", random_bytes(FILE, int(number) * 10 + index))
     proxy.share = 1.0
-    child = _start("ls")
+    child = begin("ls")
     _wait_for(lambda: proxy.injected["refuse"] >= 2, child)
     child.send_signal(number)
-    assert _end(child).status == 128 + number
+    assert end(child).status == 128 + number
     proxy.share = 0.0
-    child = _start("push", "data", f"away-{int(number)}")
+    child = begin("push", "data", f"away-{int(number)}")
     _wait_for(lambda: proxy.requests["PUT"] >= 1, child)
     proxy.share = 1.0
     already = proxy.injected["refuse"]
     _wait_for(lambda: proxy.injected["refuse"] > already, child)
     child.send_signal(number)
-    ended = _end(child)
+    ended = end(child)
     assert ended.status == 128 + number, ended
     assert "run the same command to go on" in ended.errors
     proxy.share = 0.0
@@ -201,14 +186,14 @@ def test_the_second_ctrl_c_ends_at_once(bucket: Place, proxy: FaultProxy) -> Non
     """Where the first Ctrl-C has to wait for a server that hangs, the second does not wait."""
     for index in range(6):
         bucket.file(f"data/{index}", random_bytes(FILE, 77 + index))
-    child = _start("push", "data", "hung")
+    child = begin("push", "data", "hung")
     proxy.delay = 40.0
     _wait_for(lambda: sum(proxy.requests.values()) >= 1, child)
     time.sleep(0.3)
     child.send_signal(signal.SIGINT)
     time.sleep(0.3)
     child.send_signal(signal.SIGINT)
-    assert _end(child).status == 130
+    assert end(child).status == 130
     proxy.delay = 0.0
 
 

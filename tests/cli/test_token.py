@@ -45,4 +45,4 @@ def test_what_can_be_no_token_is_said(place: Place) -> None:
 def test_tokens_need_no_web_framework() -> None:
     """The verb works without the packages of the extra `api`."""
     code = "import chunkstore_cli.commands.token, sys; sys.exit('starlette' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
