@@ -28,7 +28,8 @@ from chunkstore.errors import (
     PermissionDeniedError,
     StorageFullError,
 )
-from chunkstore.testing.backend_suite import keys_of, race_of
+from chunkstore.testing.backend_races import race_of
+from chunkstore.testing.backend_suite import keys_of
 
 NOBODY = 65534
 PROCESSES = 16
