@@ -1,14 +1,14 @@
 """What requests are served with: the store, the gates, the settings; and who may do what.
 
-`allow` is where authorisation goes: every route names the right it needs, and on which dataset.
-Neighbours: `access` decides by tokens.
+`allow` is where authorisation goes: every route depends on the right that it needs, `READ`, `WRITE`
+or `ADMIN`, and on which dataset. Neighbours: `access` decides by tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from fastapi import Depends, Request
 
@@ -75,6 +75,11 @@ def allow(right: Right) -> Callable[[Request], None]:
         context_of(request).authorise(request, right, named)
 
     return check
+
+
+READ: Final = [Depends(allow(Right.READ))]
+WRITE: Final = [Depends(allow(Right.WRITE))]
+ADMIN: Final = [Depends(allow(Right.ADMIN))]
 
 
 def may_see(request: Request, dataset: str) -> bool:

@@ -6,20 +6,19 @@ import itertools
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from chunkstore.address import Address
 from chunkstore.format.manifest import Entry
 from chunkstore.stream import FileContent
 from chunkstore.tar_writer import tar_blocks
 from chunkstore_api.codings import preferred
-from chunkstore_api.context import Served, allow
+from chunkstore_api.context import READ, Served
 from chunkstore_api.downloads import Coded, Download
 from chunkstore_api.names import content_disposition
 from chunkstore_api.openapi import BYTES
 from chunkstore_api.problems import RequestError
 from chunkstore_api.routes.files import Name, VersionName
-from chunkstore_api.tokens import Right
 from chunkstore_api.zips import zip_blocks
 
 router = APIRouter(tags=["archives"])
@@ -32,7 +31,7 @@ _TYPES = {"tar": "application/x-tar", "zip": "application/zip"}
 
 
 _SENDING: dict[str, Any] = {
-    "dependencies": [Depends(allow(Right.READ))],
+    "dependencies": READ,
     "response_class": Response,
     "responses": {
         200: {"description": "the archive", "content": dict.fromkeys(_TYPES.values(), BYTES)}

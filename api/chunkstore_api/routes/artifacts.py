@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from chunkstore.address import Address
-from chunkstore_api.context import Served, allow
+from chunkstore_api.context import READ, Served
 from chunkstore_api.pages import entries_page
 from chunkstore_api.routes.datasets import AfterPath, Limit
 from chunkstore_api.routes.files import SENDING_FILE, send_file
 from chunkstore_api.routes.uploads import TAKING_FILE, take_file
 from chunkstore_api.schemas import Entries
-from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["artifacts"])
 
@@ -44,7 +43,7 @@ async def put_artifact(
 
 @router.get(
     "/artifacts/{exec_id:dataset}",
-    dependencies=[Depends(allow(Right.READ))],
+    dependencies=READ,
     operation_id="list_artifacts",
 )
 def list_artifacts(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import bisect
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from chunkstore.address import Address
-from chunkstore_api.context import Served, allow, may_see
+from chunkstore_api.context import ADMIN, READ, WRITE, Served, may_see
 from chunkstore_api.pages import changes_page, entries_page
 from chunkstore_api.routes.files import Name, VersionName
 from chunkstore_api.schemas import (
@@ -27,12 +27,9 @@ from chunkstore_api.schemas import (
     version_document,
     version_sizes,
 )
-from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["datasets"])
 
-READ, ADMIN = [Depends(allow(Right.READ))], [Depends(allow(Right.ADMIN))]
-WRITE = [Depends(allow(Right.WRITE))]
 DATASET = "/v1/datasets/{name:dataset}"
 VERSION = DATASET + "/versions/{version:version}"
 Limit = Annotated[int, Query(ge=1, le=1000, description="the most that one page has")]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from chunkstore.address import Address
 from chunkstore.stream import FileContent
 from chunkstore_api import conditions
 from chunkstore_api.codings import CODINGS, preferred
-from chunkstore_api.context import Context, Served, allow
+from chunkstore_api.context import READ, Context, Served
 from chunkstore_api.downloads import Coded, Download
 from chunkstore_api.names import content_disposition, media_type
 from chunkstore_api.openapi import BYTES
 from chunkstore_api.problems import RequestError
-from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["files"])
 
@@ -28,7 +27,7 @@ FILE = "/v1/datasets/{name:dataset}/versions/{version:version}/files/{path:file}
 
 
 SENDING_FILE: Final[dict[str, Any]] = {
-    "dependencies": [Depends(allow(Right.READ))],
+    "dependencies": READ,
     "response_class": Response,
     "responses": {
         200: {"description": "the file", "content": {"*/*": BYTES}},

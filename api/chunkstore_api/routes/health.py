@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from chunkstore.errors import NotFoundError
-from chunkstore_api.context import Served, allow
+from chunkstore_api.context import READ, Served
 from chunkstore_api.metrics import Metrics
 from chunkstore_api.problems import RequestError
 from chunkstore_api.schemas import Health
-from chunkstore_api.tokens import Right
 
 router = APIRouter(tags=["health"])
 open_router = APIRouter(tags=["health"])
@@ -37,7 +36,7 @@ def readyz(served: Served) -> Health:
     "/metrics",
     response_class=Response,
     responses={200: {"description": "text", "content": {"text/plain": {}}}},
-    dependencies=[Depends(allow(Right.READ))],
+    dependencies=READ,
 )
 def metrics(request: Request) -> Response:
     """Give counters and gauges in the format of Prometheus."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from chunkstore.errors import RefusedError
 from chunkstore.values import PushResult
-from chunkstore_api.context import Context, Served, allow
+from chunkstore_api.context import WRITE, Context, Served
 from chunkstore_api.names import url_part
 from chunkstore_api.openapi import BYTES
 from chunkstore_api.routes.files import FILE, FilePath, Name, VersionName
 from chunkstore_api.schemas import Pushed, pushed
-from chunkstore_api.tokens import Right
 from chunkstore_api.uploads import Received, receive
 
 router = APIRouter(tags=["uploads"])
@@ -29,7 +28,7 @@ Expect = Annotated[
 def _taking(media_type: str, *, same: str) -> dict[str, Any]:
     """Return what routes that take a body in have in common; `same` says when they give 200."""
     return {
-        "dependencies": [Depends(allow(Right.WRITE))],
+        "dependencies": WRITE,
         "status_code": 201,
         "response_model": Pushed,
         "responses": {200: {"model": Pushed, "description": same}},

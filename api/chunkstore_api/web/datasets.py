@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from chunkstore.errors import IntegrityError, NotFoundError, UnsupportedFormatError
 from chunkstore.store import Store
 from chunkstore.values import Version
-from chunkstore_api.context import Served, allow, may_see
+from chunkstore_api.context import READ, Served, may_see
 from chunkstore_api.routes.files import Name
-from chunkstore_api.tokens import Right
 from chunkstore_api.web import charts
 from chunkstore_api.web.rendering import page, server_of
 from chunkstore_api.web.texts import pull_command
@@ -77,14 +76,14 @@ def _rows(store: Store, names: Sequence[str]) -> list[Row]:
         return list(pool.map(row, names))
 
 
-@router.get("/store", dependencies=[Depends(allow(Right.READ))])
+@router.get("/store", dependencies=READ)
 def store_page(request: Request, served: Served) -> Response:
     """Show the sizes of the whole store; loads the whole index."""
     stat = served.store.stat()
     return page(request.scope, "store.html", stat=stat, config=served.store.config)
 
 
-@router.get("/datasets/{name:dataset}", dependencies=[Depends(allow(Right.READ))])
+@router.get("/datasets/{name:dataset}", dependencies=READ)
 def dataset_page(
     request: Request,
     served: Served,

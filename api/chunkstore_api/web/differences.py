@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from chunkstore.address import Address
-from chunkstore_api.context import Served, allow
+from chunkstore_api.context import READ, Served
 from chunkstore_api.routes.files import Name
-from chunkstore_api.tokens import Right
 from chunkstore_api.web.files import SHOWN
 from chunkstore_api.web.rendering import page
 
@@ -19,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 Which = Annotated[str, Query(max_length=200, description="number, tag, `latest`, `~N`")]
 
 
-@router.get("/datasets/{name:dataset}/differences", dependencies=[Depends(allow(Right.READ))])
+@router.get("/datasets/{name:dataset}/differences", dependencies=READ)
 def differences_page(
     request: Request,
     served: Served,

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from chunkstore.address import Address
 from chunkstore.format.manifest import EntryKind
 from chunkstore.values import Version
-from chunkstore_api.context import Context, Served, allow
+from chunkstore_api.context import READ, Context, Served
 from chunkstore_api.names import url_part
 from chunkstore_api.parquet import first_rows
 from chunkstore_api.routes.archives import Below, Kind, get_archive
 from chunkstore_api.routes.files import FilePath, Name, VersionName, send_file
-from chunkstore_api.tokens import Right
 from chunkstore_api.web.previews import HEAD, looks_like_parquet, preview_of, preview_of_rows
 from chunkstore_api.web.rendering import page, server_of
 from chunkstore_api.web.texts import curl_command, pull_command
@@ -27,14 +26,13 @@ router = APIRouter(include_in_schema=False)
 SHOWN: Final = 300
 """Rows of a page."""
 
-_READ: Final = [Depends(allow(Right.READ))]
-_SENDING: Final[dict[str, Any]] = {"methods": ["GET", "HEAD"], "dependencies": _READ}
+_SENDING: Final[dict[str, Any]] = {"methods": ["GET", "HEAD"], "dependencies": READ}
 """Of routes whose HEAD reads nothing."""
 Begin = Annotated[str, Query(max_length=4097, description="the name that the page begins with")]
 Shown = Annotated[str, Query(max_length=10, description="`text` for a table as text")]
 
 
-@router.get(VERSION + "/files/{path:file}", dependencies=_READ)
+@router.get(VERSION + "/files/{path:file}", dependencies=READ)
 def file_page(
     request: Request,
     served: Served,
@@ -96,7 +94,7 @@ def archive(
     return _only_here(get_archive(request, served, name, version, kind, path))
 
 
-@router.get(VERSION + "/folders/{path:file}", dependencies=_READ)
+@router.get(VERSION + "/folders/{path:file}", dependencies=READ)
 def folder_page(
     request: Request,
     served: Served,
@@ -109,7 +107,7 @@ def folder_page(
     return _folder(request, *_pinned(served, name, version, path), begin=begin, served=served)
 
 
-@router.get(VERSION, dependencies=_READ)
+@router.get(VERSION, dependencies=READ)
 def version_page(
     request: Request, served: Served, name: Name, version: VersionName, begin: Begin = ""
 ) -> Response:
