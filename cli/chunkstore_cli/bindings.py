@@ -43,6 +43,11 @@ class Output:
     dataset: str
     name: str | None = None
 
+    @property
+    def address(self) -> str:
+        """Where a push puts them, NAME[:FILE]."""
+        return f"{self.dataset}:{self.name}" if self.name else self.dataset
+
 
 def parse_input(text: str) -> Input:
     """Return the Input that `text` spells; the last `=` divides it.

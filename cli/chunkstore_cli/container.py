@@ -11,6 +11,7 @@ import _thread
 import contextlib
 import posixpath
 import secrets
+import shlex
 import signal
 import subprocess
 import time
@@ -222,7 +223,7 @@ class Container:
         path = self.place(made.path).rstrip("/")
         return (
             f"{self._engine.line('cp', f'{self.name}:{path}', '-')} | "
-            f"chunkstore push --tar --unwrap - {made.dataset}"
+            f"{shlex.join(['chunkstore', 'push', '--tar', '--unwrap', '-', made.address])}"
         )
 
     # signals and the end

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -141,8 +142,7 @@ class Host:
 
     def rescue(self, made: Output) -> str:
         """Return the command that pushes an output again."""
-        name = f":{made.name}" if made.name else ""
-        return f"chunkstore push {self.place(made.path)} {made.dataset}{name}"
+        return shlex.join(["chunkstore", "push", self.place(made.path), made.address])
 
     def leave(self) -> None:
         """Leave everything as it is, which needs nothing here."""

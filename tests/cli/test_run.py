@@ -146,12 +146,14 @@ def test_one_output_of_several_fails(stocked: Place) -> None:
 def test_a_store_that_is_gone_at_the_end(stocked: Place) -> None:
     """A push that fails after a good run is not hidden, and it is said how to do it again."""
     stocked.file("out/a", "precious")
+    outputs = ("--out", "out=kept", "--out", "out/a=one:b c")
     for ending, status in (("true", 4), ("exit 7", 7)):
         script = f"[ -d gone ] || mv store gone; {ending}"
-        ended = stocked.start("run", "--out", "out=kept", "sh", "-c", script)
+        ended = stocked.start("run", *outputs, "sh", "-c", script)
         assert ended.status == status
         assert "error: output out: no store" in ended.errors
         assert "hint: to push it: chunkstore push out kept\n" in ended.errors
+        assert "hint: to push it: chunkstore push out/a 'one:b c'\n" in ended.errors
         (stocked.folder / "gone").rename(stocked.folder / "store")
     unreadable = stocked.file("out/b")
     script = f"import os; os.unlink({str(unreadable)!r}); os.symlink(b'\\xff', 'out/b')"

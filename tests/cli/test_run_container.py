@@ -240,18 +240,20 @@ def test_a_container_that_is_kept(stocked: Place, fake: Fake) -> None:
     script = (
         f"{SCRIPT}; [ -d {stocked.folder}/away ] || mv {stocked.folder}/store {stocked.folder}/away"
     )
+    named = ("--out", "/more=named:b c")
     for arguments in ([], ["--keep-container"]):
-        ended = run(stocked, *arguments, script=script)
+        ended = run(stocked, *named, *arguments, script=script)
         assert ended.status == 4, ended
         assert "error: output /out: no store" in ended.errors
         assert fake.is_there is bool(arguments)
         (stocked.folder / "away").rename(stocked.folder / "store")
     hints = re.findall(r"hint: to push it: (.*)", ended.errors)
-    assert len(hints) == 2
+    assert len(hints) == 3
     for hint in hints:
         assert shell(hint).returncode == 0, hint
     assert stocked.well("ls", "left", "-R").lines == ["a", "b"]
     assert stocked.well("cat", "more:more").text == "more\n"
+    assert stocked.well("cat", "named:b c").text == "more\n"
 
 
 def test_signals_at_random_moments(stocked: Place, fake: Fake) -> None:
