@@ -14,7 +14,7 @@ from chunkstore import layout
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.compression import compress_frame
 from chunkstore.format.blob import encode_list, make_blob
-from chunkstore.format.gc import GcState, encode_condemned, encode_gc_state
+from chunkstore.format.gc import Counts, GcState, encode_condemned, encode_gc_state
 from chunkstore.format.manifest import encode_page
 from chunkstore.format.pack import HEADER_LENGTH, TRAILER_LENGTH, decode_trailer
 from chunkstore.ids import PackId
@@ -37,7 +37,9 @@ def _store() -> MemoryBackend:
             (tree / "link").symlink_to("big")
             (tree / "empty").mkdir()
             store.push(tree, "data", message=f"tree {number}", tags=["newest"])
-    store.push(io.BytesIO(text_bytes(3000, 1)), "text/lines", name="file")
+    for number in (1, 2):
+        store.push(io.BytesIO(text_bytes(3000, number)), "text/lines", name="file")
+    store.remove("text/lines", [1])
     return backend
 
 
@@ -55,7 +57,7 @@ def configs() -> list[bytes]:
 
 
 def refs() -> list[bytes]:
-    """Return bodies of refs."""
+    """Return bodies of refs, of one from which a version was dropped too."""
     return _bodies(layout.REFS, -SEAL)
 
 
@@ -79,7 +81,8 @@ def lists() -> list[bytes]:
 
 def gc_states() -> list[bytes]:
     """Return bodies of collector's states."""
-    states = [GcState(0, ""), GcState(7, "gc/condemned/7-0123456789abcdef")]
+    condemned = "gc/condemned/7-0123456789abcdef"
+    states = [GcState(0, ""), GcState(7, condemned), GcState(7, condemned, Counts(3, 2, 1))]
     return [encode_gc_state(state)[HEAD:-SEAL] for state in states]
 
 

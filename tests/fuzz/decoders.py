@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import zstandard
 from blake3 import blake3
@@ -42,6 +42,8 @@ Decode: TypeAlias = Callable[[bytes], object]
 DAMAGE: Final = (CorruptObjectError, UnsupportedFormatError)
 REFUSAL: Final = (InvalidInputError,)
 
+_Form = TypeVar("_Form")
+
 
 @dataclass(frozen=True)
 class Target:
@@ -60,29 +62,40 @@ class Target:
         return True
 
 
+def any_of(decode: Callable[[_Form], object], forms: Iterable[_Form]) -> None:
+    """Decode every form of one input; raise the last refusal where all forms are refused."""
+    refusals: list[ChunkstoreError] = []
+    taken = 0
+    for form in forms:
+        try:
+            decode(form)
+            taken += 1
+        except DAMAGE as error:
+            refusals.append(error)
+    if not taken:
+        raise refusals[-1]
+
+
 def sealed(kind: DocumentKind, decode: Callable[[bytes, str], object]) -> Decode:
-    """Try the bytes as they are, and as the body of a document whose checksum is right."""
+    """Try the bytes as they are, and as the body of a document of each version, rightly sealed."""
+    versions = [kind.version, *([kind.extended] if kind.extended else [])]
 
-    def both(data: bytes) -> None:
-        body = kind.magic + bytes([kind.version]) + data
-        for tried in (data, body + blake3(body).digest() if kind.sealed else body):
-            try:
-                decode(tried, "fuzzed")
-            except DAMAGE:
-                continue
+    def each(data: bytes) -> None:
+        bodies = [kind.magic + bytes([version]) + data for version in versions]
+        whole = [body + blake3(body).digest() if kind.sealed else body for body in bodies]
+        any_of(lambda tried: decode(tried, "fuzzed"), [data, *whole])
 
-    return both
+    return each
 
 
 def _directory(data: bytes) -> None:
     """The first four bytes say where the directory begins; it is also tried with its seal right."""
     offset, directory = int.from_bytes(data[:4], "little"), data[4:]
     trailer = struct.pack("<II", offset, len(directory)) + blake3(directory).digest()
-    for tried in (directory + trailer + TRAILER_MAGIC, directory):
-        try:
-            decode_directory(tried, offset, "fuzzed")
-        except DAMAGE:
-            continue
+    any_of(
+        lambda tried: decode_directory(tried, offset, "fuzzed"),
+        [directory + trailer + TRAILER_MAGIC, directory],
+    )
 
 
 def _segment(data: bytes) -> None:
@@ -97,12 +110,12 @@ def _frame(data: bytes) -> None:
     stated = {int.from_bytes(data[:3], "little")}
     with contextlib.suppress(zstandard.ZstdError):
         stated.add(zstandard.get_frame_parameters(data[3:]).content_size)
-    for size in stated:
-        try:
-            raw = decompress_frame(Codec.ZSTD, data[3:], size, "fuzzed")
-        except DAMAGE:
-            continue
+
+    def decode(size: int) -> None:
+        raw = decompress_frame(Codec.ZSTD, data[3:], size, "fuzzed")
         assert len(raw) == size
+
+    any_of(decode, stated)
 
 
 def _tar(data: bytes) -> None:
