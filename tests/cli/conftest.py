@@ -74,9 +74,9 @@ def begin(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
     )
 
 
-def end(child: subprocess.Popen[bytes]) -> Ended:
-    """Wait for its end."""
-    output, errors = child.communicate(timeout=SECONDS)
+def end(child: subprocess.Popen[bytes], seconds: float = SECONDS) -> Ended:
+    """Wait for its end, so many seconds at most."""
+    output, errors = child.communicate(timeout=seconds)
     return Ended(child.returncode, output, errors.decode())
 
 

@@ -193,7 +193,7 @@ def test_the_second_ctrl_c_ends_at_once(bucket: Place, proxy: FaultProxy) -> Non
     child.send_signal(signal.SIGINT)
     time.sleep(0.3)
     child.send_signal(signal.SIGINT)
-    assert end(child).status == 130
+    assert end(child, seconds=proxy.delay - 10).status == 130
     proxy.delay = 0.0
 
 
