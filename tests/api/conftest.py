@@ -17,6 +17,7 @@ from chunkstore_api.server import configured
 from chunkstore_api.settings import Limits, Settings
 
 from chunkstore import Store
+from chunkstore.backends.base import ObjectInfo
 
 FILES = "/v1/datasets/pets/versions/latest/files"
 
@@ -54,6 +55,17 @@ def flat(declared: Iterable[Any]) -> Iterator[Any]:
             yield from flat(router.routes)
         else:
             yield route
+
+
+def listing(client: httpx.Client, prefix: str) -> Iterator[ObjectInfo]:
+    """List objects by pages of five, as they are shown to whoever has the headers of `client`."""
+    following: str | None = ""
+    while following is not None:
+        asked = {"prefix": prefix, "after": following, "limit": "5"}
+        page = client.get("/v1/objects", params=asked).raise_for_status().json()
+        for found in page["objects"]:
+            yield ObjectInfo(**found)
+        following = page["next"]
 
 
 @contextlib.contextmanager

@@ -15,14 +15,14 @@ from chunkstore_api import narrow
 from chunkstore_api.tokens import Right, TokensFile
 
 from chunkstore import HttpOptions, Store, layout
-from chunkstore.backends.base import Buffer, PutMode
+from chunkstore.backends.base import Backend, Buffer, PutMode
 from chunkstore.errors import BackendError, NotFoundError
 from chunkstore.format.manifest import Entry, EntryKind, encode_page
 from chunkstore.format.pack import PackClass, decode_directory, decode_trailer
 from chunkstore.format.ref import decode_ref, empty_ref, encode_ref
 from chunkstore.ids import ID_SIZE, ChunkKind, chunk_id
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
-from tests.api.conftest import Served, serving
+from tests.api.conftest import Served, listing, serving
 from tests.api.forging import (
     Draft,
     chunk_key,
@@ -36,7 +36,6 @@ from tests.api.forging import (
     segment_of,
     store_chunks,
 )
-from tests.api.remote import Remote, remote_store
 
 
 @dataclass
@@ -58,9 +57,9 @@ class Scene:
         )
 
     @property
-    def backend(self) -> Remote:
+    def backend(self) -> Backend:
         """All objects, as they are."""
-        return self.server.store.objects.backend  # type: ignore[return-value]  # it does the same
+        return self.server.store.objects.backend
 
 
 @pytest.fixture
@@ -98,7 +97,7 @@ def ids_of(store: Store, dataset: str) -> set[bytes]:
 def test_a_team_uses_its_datasets_and_no_others(scene: Scene, tmp_path: Path) -> None:
     """Push, push again, pull and tag by a token of some datasets; others are not there."""
     tree, copy = make_tree(tmp_path / "tree", files=30), tmp_path / "copy"
-    with scene.client("team", "team~a") as client, remote_store(client) as store:
+    with opened(scene, "team", tmp_path) as store:
         assert store.push(tree, "team/a").version == 1
         (tree / "more.bin").write_bytes(random_bytes(200_000, 5))
         second = store.push(tree, "team/a", tags=["prod"])
@@ -117,7 +116,7 @@ def test_what_is_seen_of_a_shared_pack(scene: Scene) -> None:
     pets, cats = ids_of(store, "pets"), ids_of(store, "cats")
     assert pets < cats
     with scene.client("pets", "pets") as client:
-        remote, shown = Remote(client), set()
+        shown: set[bytes] = set()
         for info in scene.backend.list("packs/"):
             whole = scene.backend.get(info.key).data
             length, _, _ = decode_trailer(whole[-44:], len(whole), info.key)
@@ -125,7 +124,7 @@ def test_what_is_seen_of_a_shared_pack(scene: Scene) -> None:
             if not set(split(true.ids.tobytes())) & pets:
                 assert client.head(f"/v1/objects/{info.key}").status_code == 404
                 continue
-            got = remote.get(info.key).data
+            got = client.get(f"/v1/objects/{info.key}").content
             assert len(got) == len(whole)
             directory = decode_directory(got[length:], length, info.key)
             shown |= set(split(directory.ids.tobytes()))
@@ -245,17 +244,16 @@ def test_what_is_not_readable_is_as_what_is_not_there(scene: Scene) -> None:
                 assert one.text == two.text.replace(absent, there)
                 assert one.headers.keys() == two.headers.keys()
             assert client.head(f"/v1/objects/{there}").status_code == 404
-        listed = Remote(client)
-        assert [info.key for info in listed.list("manifests/")] == [named_by(lone, "pets")]
-        assert [info.key for info in listed.list("refs/")] == ["refs/pets"]
+        assert [info.key for info in listing(client, "manifests/")] == [named_by(lone, "pets")]
+        assert [info.key for info in listing(client, "refs/")] == ["refs/pets"]
         for prefix in ("index/", "gc/", "refs/dogs/"):
-            assert not list(listed.list(prefix))
+            assert not list(listing(client, prefix))
         for prefix in ("", "packs/", "uploads/", "uploads/dogs/", "chunks/"):
             answer = client.get("/v1/objects", params={"prefix": prefix})
             scene.server.problem(answer, 403, "forbidden")
 
 
-def holds(backend: Remote, key: str, ids: set[bytes]) -> bool:
+def holds(backend: Backend, key: str, ids: set[bytes]) -> bool:
     """Whether a pack has one of these chunks."""
     return bool(set(split(indexed(backend.get(key).data).directory.ids.tobytes())) & ids)
 

@@ -14,9 +14,8 @@ from blake3 import blake3
 from chunkstore import Store
 from chunkstore.ids import ChunkKind, chunk_id
 from chunkstore.testing.trees import make_tree
-from tests.api.conftest import Served, serving
+from tests.api.conftest import Served, listing, serving
 from tests.api.forging import store_chunks
-from tests.api.remote import Remote, remote_store
 
 OBJECTS = "/v1/objects"
 OCTETS = "application/octet-stream"
@@ -26,7 +25,7 @@ def test_a_store_is_used_through_its_server(served: Served, tmp_path: Path) -> N
     """Push, push again, tag, pull, drop: through the protocol as on the storage itself."""
     tree, copy = tmp_path / "tree", tmp_path / "copy"
     make_tree(tree, files=40, seed=1)
-    with remote_store(served.client) as store:
+    with Store.open(served.address, cache_folder=tmp_path / "mine") as store:
         first = store.push(tree, "pets", tags=["prod"])
         assert first.version == 1
         assert store.push(tree, "pets").unchanged
@@ -165,9 +164,8 @@ def test_listings_come_in_pages(served: Served) -> None:
     for number in range(7):
         served.store.push(io.BytesIO(b"%d" % number), f"d{number}", name="f")
     backend = served.store.objects.backend
-    remote = Remote(served.client)
     for prefix in ("", "refs/", "packs/", "index/", "manifests/", "gc/", "nothing/"):
-        listed = list(remote.list(prefix))
+        listed = list(listing(served.client, prefix))
         assert [info.key for info in listed] == [info.key for info in backend.list(prefix)]
         assert [(i.length, i.version) for i in listed] == [
             (i.length, i.version) for i in backend.list(prefix)
