@@ -15,6 +15,7 @@ import uvicorn
 from chunkstore_api.app import create_app
 from chunkstore_api.server import configured
 from chunkstore_api.settings import Limits, Settings
+from chunkstore_api.tokens import Right, TokensFile
 
 from chunkstore import Store
 from chunkstore.backends.base import ObjectInfo
@@ -66,6 +67,26 @@ def listing(client: httpx.Client, prefix: str) -> Iterator[ObjectInfo]:
         for found in page["objects"]:
             yield ObjectInfo(**found)
         following = page["next"]
+
+
+def flat(declared: Iterable[Any]) -> Iterator[Any]:
+    """Yield the routes of an application, those of its routers too."""
+    for route in declared:
+        router = getattr(route, "original_router", None)  # FastAPI 0.165 keeps routers whole
+        if router is not None:
+            yield from flat(router.routes)
+        else:
+            yield route
+
+
+def tokens_file(
+    folder: Path, **granted: tuple[Right, *tuple[str, ...]]
+) -> tuple[TokensFile, dict[str, str]]:
+    """Make a file of tokens, each with its name, right and datasets; return their texts by name."""
+    file = TokensFile(str(folder / "tokens.json"))
+    return file, {
+        name: file.create(name, right, patterns)[1] for name, (right, *patterns) in granted.items()
+    }
 
 
 @contextlib.contextmanager

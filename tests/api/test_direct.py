@@ -12,13 +12,13 @@ import httpx
 import pytest
 from chunkstore_api.server import serve
 from chunkstore_api.settings import Settings
-from chunkstore_api.tokens import Right, TokensFile
+from chunkstore_api.tokens import Right
 
 from chunkstore import HttpOptions, Store, layout
 from chunkstore.errors import InvalidInputError
 from chunkstore.testing import servers
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
-from tests.api.conftest import Served, serving
+from tests.api.conftest import Served, serving, tokens_file
 from tests.api.forging import OBJECTS, frame_of, indexed, pack_of, put, segment_of, store_chunks
 from tests.api.test_packs import lying_id
 
@@ -120,9 +120,8 @@ def test_only_packs_go_straight(direct: Served) -> None:
 
 def test_narrow_callers_get_urls_of_what_they_see_whole(direct: Served, tmp_path: Path) -> None:
     """A range with another's frames comes through the server, covered."""
-    file = TokensFile(str(tmp_path / "tokens.json"))
-    _, token = file.create("team", Right.WRITE, ["team/*"])
-    headers = {"Authorization": f"Bearer {token}", "Chunkstore-Dataset": "team~a"}
+    file, tokens = tokens_file(tmp_path, team=(Right.WRITE, "team/*"))
+    headers = {"Authorization": f"Bearer {tokens['team']}", "Chunkstore-Dataset": "team~a"}
     mine, other = random_bytes(50_000, 3), random_bytes(50_000, 4)
     with serving(direct.store, tokens=file.path, direct=True) as guarded:
         client = httpx.Client(base_url=guarded.address, headers=headers)
@@ -142,13 +141,12 @@ def test_narrow_callers_get_urls_of_what_they_see_whole(direct: Served, tmp_path
 
 def test_a_pack_may_be_there_already(direct: Served, tmp_path: Path) -> None:
     """A pack that is put again, since its answer was lost, is fine for narrow callers too."""
-    file = TokensFile(str(tmp_path / "tokens.json"))
+    file, tokens = tokens_file(tmp_path, team=(Right.WRITE, "team/*"), all=(Right.WRITE, "*"))
     key, data = pack_of((frame_of([b"again"]), b"again"))
     pack = layout.pack_of(key)
     assert pack is not None
     with serving(direct.store, tokens=file.path, direct=True) as guarded:
-        for name, pattern in (("team", "team/*"), ("all", "*")):
-            _, token = file.create(name, Right.WRITE, [pattern])
+        for name, token in tokens.items():
             options = HttpOptions(token=token)
             with Store.open(guarded.address, http=options, cache_folder=tmp_path / name) as store:
                 assert store.objects.get_ref("team/a") is None

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from chunkstore_api import narrow
-from chunkstore_api.tokens import Right, TokensFile
+from chunkstore_api.tokens import Right
 
 from chunkstore import HttpOptions, Store, layout
 from chunkstore.backends.base import Backend, Buffer, PutMode
@@ -22,7 +22,7 @@ from chunkstore.format.pack import PackClass, decode_directory, decode_trailer
 from chunkstore.format.ref import decode_ref, empty_ref, encode_ref
 from chunkstore.ids import ID_SIZE, ChunkKind, chunk_id
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
-from tests.api.conftest import Served, listing, serving
+from tests.api.conftest import Served, listing, serving, tokens_file
 from tests.api.forging import (
     Draft,
     chunk_key,
@@ -65,17 +65,13 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """Run a server on a new store in which datasets share chunks, frames and packs."""
-    file = TokensFile(str(tmp_path / "tokens.json"))
-    tokens = {
-        name: file.create(name, right, patterns)[1]
-        for name, right, patterns in (
-            ("pets", Right.READ, ["pets"]),
-            ("team", Right.WRITE, ["team/*"]),
-            ("both", Right.WRITE, ["team/*", "pets"]),
-            ("all", Right.ADMIN, ["*"]),
-            ("writer", Right.WRITE, ["*"]),
-        )
-    }
+    file, tokens = tokens_file(
+        tmp_path,
+        pets=(Right.READ, "pets"),
+        team=(Right.WRITE, "team/*"),
+        all=(Right.ADMIN, "*"),
+        writer=(Right.WRITE, "*"),
+    )
     with Store.create(str(tmp_path / "store"), cache_folder=tmp_path / "cache") as store:
         mixed = tmp_path / "mixed"
         mixed.mkdir()

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from chunkstore import Store
 from chunkstore.errors import AlreadyExistsError, InvalidInputError, NotFoundError, RefusedError
 from chunkstore.patterns import matches
-from tests.api.conftest import Served, flat, serving
+from tests.api.conftest import Served, flat, serving, tokens_file
 
 SCOPED = "/v1/datasets/{name}/versions/latest/files/f.txt"
 
@@ -51,16 +51,13 @@ class Guarded:
 @contextlib.contextmanager
 def guarded_in(folder: Path) -> Iterator[Guarded]:
     """Run a server that asks for tokens, on a new store."""
-    file = TokensFile(str(folder / "tokens.json"))
-    tokens = {
-        name: file.create(name, right, patterns)[1]
-        for name, right, patterns in (
-            ("reader", Right.READ, ["*"]),
-            ("writer", Right.WRITE, ["*"]),
-            ("admin", Right.ADMIN, ["*"]),
-            ("team", Right.WRITE, ["team/*"]),
-        )
-    }
+    file, tokens = tokens_file(
+        folder,
+        reader=(Right.READ, "*"),
+        writer=(Right.WRITE, "*"),
+        admin=(Right.ADMIN, "*"),
+        team=(Right.WRITE, "team/*"),
+    )
     with Store.create(str(folder / "store"), cache_folder=folder / "cache") as store:
         for name in ("pets", "team/a"):
             store.push(io.BytesIO(b"tom\n"), name, name="f.txt")

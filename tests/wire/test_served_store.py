@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from chunkstore_api import narrow
-from chunkstore_api.tokens import Right, TokensFile
+from chunkstore_api.tokens import Right
 
 from chunkstore import (
     BackendError,
@@ -28,7 +28,7 @@ from chunkstore.format.ref import Ref, empty_ref, encode_ref
 from chunkstore.testing import servers
 from chunkstore.testing.line import Answer, Line, Request, running
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
-from tests.api.conftest import serving
+from tests.api.conftest import serving, tokens_file
 from tests.cli.conftest import Place as Desk
 from tests.conftest import Place
 from tests.wire.server_process import server_process
@@ -56,17 +56,14 @@ class Guarded:
 
 @contextlib.contextmanager
 def guarded(store: Store, folder: Path) -> Iterator[Guarded]:
-    file = TokensFile(str(folder / "tokens.json"))
-    tokens = {
-        name: file.create(name, right, patterns)[1]
-        for name, right, patterns in (
-            ("reader", Right.READ, ["*"]),
-            ("writer", Right.WRITE, ["*"]),
-            ("admin", Right.ADMIN, ["*"]),
-            ("team", Right.WRITE, ["team/*"]),
-            ("guest", Right.READ, ["team/*"]),
-        )
-    }
+    file, tokens = tokens_file(
+        folder,
+        reader=(Right.READ, "*"),
+        writer=(Right.WRITE, "*"),
+        admin=(Right.ADMIN, "*"),
+        team=(Right.WRITE, "team/*"),
+        guest=(Right.READ, "team/*"),
+    )
     with serving(store, tokens=file.path) as served:
         yield Guarded(served.address, store, tokens, folder)
 
