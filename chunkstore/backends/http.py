@@ -32,7 +32,7 @@ from chunkstore.backends.http_client import Answer, Call, HttpClient
 from chunkstore.backends.location import HttpLocation
 from chunkstore.backends.retry import DEFAULT_DEADLINE
 from chunkstore.backends.server_info import ServerInfo, server_info
-from chunkstore.backends.wire import Buffers, is_range
+from chunkstore.backends.wire import Buffers, Listing, is_range
 from chunkstore.errors import (
     ConditionFailedError,
     InvalidInputError,
@@ -231,37 +231,22 @@ class HttpBackend(Backend):
         return self._client.send(call, "POST", path, headers=headers, body=body)
 
     def _version(self, call: Call, answer: Answer) -> str:
-        return checked_version(self._client, call, answer.headers.get("ETag", ""), quoted=True)
+        return _checked_version(self._client, call, answer.headers.get("ETag", ""), quoted=True)
 
 
-class _Listing(Iterator[ObjectInfo]):
-    """The pages of a listing, each one checked.
-
-    After an error the same page is asked for when the next item is: `resumable`.
-    """
-
-    resumable: Final = True
+class _Listing(Listing):
+    """A listing by a server's pages, each one checked."""
 
     def __init__(
         self, client: HttpClient, prefix: str, after: str, headers: Mapping[str, str]
     ) -> None:
+        super().__init__(prefix, after)
         self._client = client
-        self._prefix = prefix
         self._headers = headers
         self._call = Call("list", prefix)
-        self._page: deque[ObjectInfo] = deque()
-        self._after = after
-        self._ended = False
 
-    def __next__(self) -> ObjectInfo:
-        while not self._page:
-            if self._ended:
-                raise StopIteration
-            self._fetch()
-        return self._page.popleft()
-
-    def _fetch(self) -> None:
-        asked = {"prefix": self._prefix, "after": self._after, "limit": str(_PAGE)}
+    def _fetch(self) -> tuple[deque[ObjectInfo], str, bool]:
+        asked = {"prefix": self._prefix, "after": self._last, "limit": str(_PAGE)}
         query = urllib.parse.urlencode({name: text for name, text in asked.items() if text})
         answer = self._client.send(self._call, "GET", f"/v1/objects?{query}", headers=self._headers)
         document = self._client.json(self._call, answer)
@@ -269,17 +254,16 @@ class _Listing(Iterator[ObjectInfo]):
         if not isinstance(found, list) or len(found) > _PAGE:
             self._client.raise_unusable(self._call, "a page without a list of objects")
         page: deque[ObjectInfo] = deque()
-        last = self._after
+        last = self._last
         for item in found:
             info = self._info(item, last)
             last = info.key
             page.append(info)
         if following is not None and not (isinstance(following, str) and following >= last):
             self._client.raise_unusable(self._call, "a page that does not say where the next is")
-        if following is not None and following <= self._after:
+        if following is not None and following <= self._last:
             self._client.raise_unusable(self._call, "a page that leads to itself")
-        self._page, self._ended = page, following is None
-        self._after = following or last
+        return page, following or last, following is None
 
     def _info(self, item: Any, last: str) -> ObjectInfo:
         """Return what one item of a page says, if it can be so."""
@@ -292,7 +276,7 @@ class _Listing(Iterator[ObjectInfo]):
             if not 0 <= length < 1 << 63:
                 raise ValueError("another length")
             check_key(key)
-            version = checked_version(self._client, self._call, item["version"])
+            version = _checked_version(self._client, self._call, item["version"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             after = f"an item after {last!r} that can be none"
             raise self._client.unusable(self._call, after, retryable=False) from error
@@ -305,7 +289,7 @@ def _ends_there(answer: Answer, start: int) -> bool:
     return answer.status != 206 or answer.headers.get("Content-Range", "").startswith(stated)
 
 
-def checked_version(client: HttpClient, call: Call, text: str, *, quoted: bool = False) -> str:
+def _checked_version(client: HttpClient, call: Call, text: str, *, quoted: bool = False) -> str:
     """Return the version of an object, which can be sent back in a header.
 
     Raises:

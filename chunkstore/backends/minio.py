@@ -35,7 +35,7 @@ from chunkstore.backends.probe import race
 from chunkstore.backends.retry import DEFAULT_DEADLINE
 from chunkstore.backends.s3_client import Body, S3Client, connect
 from chunkstore.backends.s3_errors import Translated, meaning
-from chunkstore.backends.wire import is_range, may_be_longer
+from chunkstore.backends.wire import Listing, is_range, may_be_longer
 from chunkstore.errors import (
     BackendError,
     ConditionFailedError,
@@ -227,32 +227,16 @@ class MinioBackend(Backend):
         return BackendError(what, operation=operation, key=key, hint="use another server")
 
 
-class _Listing(Iterator[ObjectInfo]):
-    """The pages of a listing, each one checked.
-
-    After an error the same page is asked for when the next item is: `resumable`, so that one
-    failing page of many does not cost all those before it again.
-    """
-
-    resumable: Final = True
+class _Listing(Listing):
+    """A listing by a bucket's pages, each one checked."""
 
     def __init__(self, client: S3Client, location: S3Location, prefix: str, after: str) -> None:
+        super().__init__(prefix, after)
         self._client = client
         self._location = location
-        self._prefix = prefix
-        self._page: deque[ObjectInfo] = deque()
         self._token: str | None = None
-        self._last = after
-        self._ended = False
 
-    def __next__(self) -> ObjectInfo:
-        while not self._page:
-            if self._ended:
-                raise StopIteration
-            self._fetch()
-        return self._page.popleft()
-
-    def _fetch(self) -> None:
+    def _fetch(self) -> tuple[deque[ObjectInfo], str, bool]:
         root = self._location.prefix
         query = {"list-type": "2", "max-keys": str(_PAGE), "prefix": root + self._prefix}
         query |= {"encoding-type": "url", "delimiter": ""}
@@ -275,8 +259,8 @@ class _Listing(Iterator[ObjectInfo]):
             page.append(ObjectInfo(key, item.size or 0, (item.etag or "").strip('"'), modified))
         if truncated and (not following or following == self._token):
             self._bad("a page that goes on, without a way to the next")
-        self._page, self._last, self._token = page, last, following
-        self._ended = not truncated
+        self._token = following
+        return page, last, not truncated
 
     def _bad(self, what: str) -> NoReturn:
         raise UnavailableError(

@@ -1,4 +1,4 @@
-"""What the backends that speak HTTP share: bodies that are never joined, connections, TLS, ranges.
+"""What the backends that speak HTTP share: bodies, listings, connections, TLS, ranges.
 
 Neighbours: `s3_client` and `minio` speak to S3 servers, `http_client` and `http` to chunkstore's.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+from abc import abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import certifi
 import urllib3
 
-from chunkstore.backends.base import Buffer
+from chunkstore.backends.base import Buffer, ObjectInfo
 from chunkstore.errors import InvalidInputError
 
 _CONNECTIONS: Final = 32
@@ -48,6 +50,37 @@ class Buffers:
         for buffer in self._buffers:
             hasher.update(buffer)
         return hasher.hexdigest()
+
+
+class Listing(Iterator[ObjectInfo]):
+    """The objects of a listing that comes in pages.
+
+    After an error the same page is asked for when the next item is: `resumable`, so that one
+    failing page of many does not cost all those before it again.
+    """
+
+    resumable: Final = True
+
+    def __init__(self, prefix: str, after: str) -> None:
+        self._prefix = prefix
+        self._last = after  # the key behind which the next page begins
+        self._page: deque[ObjectInfo] = deque()
+        self._ended = False
+
+    def __next__(self) -> ObjectInfo:
+        while not self._page:
+            if self._ended:
+                raise StopIteration
+            self._page, self._last, self._ended = self._fetch()
+        return self._page.popleft()
+
+    @abstractmethod
+    def _fetch(self) -> tuple[deque[ObjectInfo], str, bool]:
+        """Return the next page, each object checked, where it ends, and whether it is the last.
+
+        Raises:
+            BackendError: the page failed, or is none.
+        """
 
 
 def connections(
