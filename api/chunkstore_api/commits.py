@@ -19,7 +19,7 @@ from chunkstore.backends.base import CreateOnly, PutMode, ReplaceIf
 from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.compaction import is_due
 from chunkstore.errors import (
-    BackendError,
+    ChunkstoreError,
     ConditionFailedError,
     IntegrityError,
     InvalidInputError,
@@ -140,7 +140,7 @@ class Commits:
                 self._narrow.tidy(ref)
             if is_due(blake3(ref.dataset.encode()).digest()[0], ref.next_number - 1):
                 ChunkIndex(self._objects, self._segments).compact(relist=True)
-        except (BackendError, IntegrityError) as error:
+        except ChunkstoreError as error:
             log.warning("after a commit of %r: %s", ref.dataset, error)
 
     def _base(self, before: Ref, manifest: Manifest) -> Manifest | None:
