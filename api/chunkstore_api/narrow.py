@@ -42,12 +42,10 @@ class SeenPack:
     Attributes:
         pack: as it is.
         frames: which of its frames may be read: (F,).
-        tail: its directory and trailer, as the caller may see them.
     """
 
     pack: IndexedPack
     frames: Mask
-    tail: bytes
 
     def shows(self, start: int, end: int) -> bool:
         """Whether there is anything to be seen in a range."""
@@ -71,7 +69,7 @@ class SeenPack:
         offset = self.pack.directory_offset
         if end > offset:
             a = max(start, offset)
-            shown[a - start :] = self.tail[a - offset : end - offset]
+            shown[a - start :] = redacted(self.pack, self.frames)[a - offset : end - offset]
         return bytes(shown)
 
     def _between(self, start: int, end: int) -> tuple[int, int]:
@@ -168,8 +166,7 @@ class Narrow:
         readable = self.readable(datasets, directory.ids.tobytes())
         if not readable.any():
             return None
-        frames = whole_frames(directory, readable)
-        return SeenPack(found, frames, redacted(found, frames))
+        return SeenPack(found, whole_frames(directory, readable))
 
     def _open(self, pack: PackId) -> IndexedPack | None:
         length = self._objects.pack_length(pack)
