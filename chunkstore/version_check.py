@@ -13,19 +13,18 @@ import bisect
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from chunkstore.chunk_index import ABSENT
 from chunkstore.errors import IntegrityError, MissingObjectError
 from chunkstore.format.blob import Blob
 from chunkstore.format.document import corrupt
 from chunkstore.format.manifest import Entry, Manifest, PageRef
 from chunkstore.ids import ID_SIZE
 from chunkstore.reader import Reader
-
-ABSENT: Final = -1
 
 SizesOf: TypeAlias = Callable[[bytes, bool], npt.NDArray[np.int64]]
 """Takes n joined ids and gives the raw bytes of each chunk, or ABSENT: (n,).
