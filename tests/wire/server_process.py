@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chunkstore.testing.servers import ACCESS_KEY, SECRET_KEY, free_ports
-
-_COMMAND = [sys.executable, "-c", "from chunkstore_cli.main import main; main()", "serve"]
+from tests.api.processes import Process, process
 
 
 @dataclass
@@ -24,38 +19,27 @@ class ServerProcess:
     folder: Path
     options: tuple[str, ...] = ()
     port: int = field(default_factory=lambda: free_ports(1)[0])
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    _running: Process | None = field(default=None, init=False)
+    _ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
 
     def start(self) -> None:
         """Start it, and return when it takes connections."""
-        command = [*_COMMAND, "--json", "-s", self.store, "--port", str(self.port), *self.options]
-        environment = {
-            **os.environ,
-            "CHUNKSTORE_CACHE": str(self.folder / "server-cache"),
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        }
-        with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, env=environment
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, (self.folder / "server.log").read_text()
-        assert json.loads(line)["type"] == "listening"
+        started = process(
+            self.folder,
+            *("--port", str(self.port), *self.options),
+            store=self.store,
+            CHUNKSTORE_CACHE=str(self.folder / "server-cache"),
+            AWS_ACCESS_KEY_ID=ACCESS_KEY,
+            AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+        )
+        self._running = self._ends.enter_context(started)
 
     def kill(self) -> None:
         """Kill it by SIGKILL, whatever it does."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            if self.process.stdout is not None:
-                self.process.stdout.close()
-            self.process = None
+        if self._running is not None:
+            self._running.kill()
+            self._running = None
+            self._ends.close()
 
 
 @contextlib.contextmanager
