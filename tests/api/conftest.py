@@ -69,16 +69,6 @@ def listing(client: httpx.Client, prefix: str) -> Iterator[ObjectInfo]:
         following = page["next"]
 
 
-def flat(declared: Iterable[Any]) -> Iterator[Any]:
-    """Yield the routes of an application, those of its routers too."""
-    for route in declared:
-        router = getattr(route, "original_router", None)  # FastAPI 0.165 keeps routers whole
-        if router is not None:
-            yield from flat(router.routes)
-        else:
-            yield route
-
-
 def tokens_file(
     folder: Path, **granted: tuple[Right, *tuple[str, ...]]
 ) -> tuple[TokensFile, dict[str, str]]:
