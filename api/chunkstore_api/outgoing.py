@@ -95,7 +95,7 @@ class Outgoing:
         if kind == Kind.CHUNK:
             data = self._chunk(caller, key)
             info = _info_of_chunk(key, data)
-            start, end = _within(wanted, info)
+            start, end = _within(wanted, key, info.length)
             return Part(info.version, start, end, len(data), iter((data[start:end],)))
         if kind == Kind.PACK and not caller.wide:
             return self._covered(caller, key, wanted)
@@ -112,7 +112,7 @@ class Outgoing:
                     if error.retryable:
                         raise
         info = self._head(key)
-        start, end = _within(wanted, info)
+        start, end = _within(wanted, key, info.length)
         return Part(info.version, start, end, info.length, self._blocks(key, start, end))
 
     def direct_get(self, caller: Caller, key: str, wanted: Wanted | None) -> Presigned | None:
@@ -213,10 +213,13 @@ class Outgoing:
     def _covered(self, caller: Caller, key: str, wanted: Wanted | None) -> Part:
         """Return a pack, or a range of it, as a narrow caller may see it."""
         seen = self._seen(caller, key)
-        info = self._head(key)
-        start, end = _within(wanted, info)
+        length = seen.pack.length
+        start, end = _within(wanted, key, length)
         if not seen.shows(start, end):
             raise absent(key)
+        if end - start <= BLOCK and seen.needs(start, end):  # no HEAD before it
+            found = self._get(key, (start, end))
+            return Part(found.version, start, end, length, iter((seen.cover(start, found.data),)))
 
         def blocks() -> Iterator[bytes]:
             for at in range(start, end, BLOCK):
@@ -225,7 +228,7 @@ class Outgoing:
                 data = self._get(key, (at, until)).data if known else bytes(until - at)
                 yield seen.cover(at, data)
 
-        return Part(info.version, start, end, info.length, blocks())
+        return Part(self._head(key).version, start, end, length, blocks())
 
     def _chunk(self, caller: Caller, key: str) -> bytes:
         """Return the bytes of a chunk, verified."""
@@ -262,21 +265,21 @@ def _info_of_chunk(key: str, data: bytes) -> ObjectInfo:
     return ObjectInfo(key, len(data), key.rpartition("/")[2], 0.0)
 
 
-def _within(wanted: Wanted | None, info: ObjectInfo) -> tuple[int, int]:
-    """Return start and end of what is wanted of an object.
+def _within(wanted: Wanted | None, key: str, length: int) -> tuple[int, int]:
+    """Return start and end of what is wanted of an object of `length` bytes.
 
     Raises:
         RequestError: 416, it has none of it.
     """
     if wanted is None:
-        return 0, info.length
+        return 0, length
     try:
-        found = wanted.within(info.length)
+        found = wanted.within(length)
     except UnsatisfiableError:
         raise RequestError(
             416,
             "range_not_satisfiable",
-            f"{info.key} has {info.length} bytes",
-            headers={"Content-Range": f"bytes */{info.length}"},
+            f"{key} has {length} bytes",
+            headers={"Content-Range": f"bytes */{length}"},
         ) from None
     return found.start, found.end

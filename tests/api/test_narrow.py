@@ -15,7 +15,7 @@ from chunkstore_api import narrow
 from chunkstore_api.tokens import Right
 
 from chunkstore import HttpOptions, Store, layout
-from chunkstore.backends.base import Backend, Buffer, PutMode
+from chunkstore.backends.base import Backend, Buffer, Fetched, PutMode
 from chunkstore.errors import BackendError, NotFoundError
 from chunkstore.format.manifest import Entry, EntryKind, encode_page
 from chunkstore.format.pack import PackClass, decode_directory, decode_trailer
@@ -141,6 +141,28 @@ def test_what_is_seen_of_a_shared_pack(scene: Scene) -> None:
                 assert int(head.headers["content-length"]) == len(answer.content)
             else:
                 scene.server.problem(answer, 404, "key_absent")
+
+
+def test_a_range_of_a_pack_is_one_request(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once its directory is known, the server asks the storage for the range, without a HEAD."""
+    store = scene.server.store
+    mine = ids_of(store, "pets")
+    key = next(i.key for i in scene.backend.list("packs/") if holds(scene.backend, i.key, mine))
+    asked: list[tuple[str, tuple[int, int] | None]] = []
+    whole = scene.backend.get
+
+    def get(key: str, byte_range: tuple[int, int] | None = None) -> Fetched:
+        asked.append((key, byte_range))
+        return whole(key, byte_range)
+
+    with scene.client("pets", "pets") as client:
+        first = client.get(f"/v1/objects/{key}", headers={"Range": "bytes=0-99999"})
+        monkeypatch.setattr(scene.backend, "get", get)
+        monkeypatch.setattr(scene.backend, "head", None)  # is not called
+        again = client.get(f"/v1/objects/{key}", headers={"Range": "bytes=0-99999"})
+    assert (again.status_code, again.content) == (206, first.content)
+    assert again.headers["etag"] == first.headers["etag"]
+    assert [each for each in asked if each[0] != "refs/pets"] == [(key, (0, 100_000))]
 
 
 def split(ids: bytes) -> list[bytes]:
