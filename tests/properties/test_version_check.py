@@ -10,14 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chunkstore.backends.memory import MemoryBackend
-from chunkstore.chunk_index import ChunkIndex
+from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.errors import IntegrityError
 from chunkstore.format.manifest import Manifest, decode_manifest
 from chunkstore.ids import ChunkKind, chunk_id
 from chunkstore.objects import Objects
 from chunkstore.reader import Reader
 from chunkstore.segment_cache import SegmentCache
-from chunkstore.version_check import ABSENT, check_version
+from chunkstore.version_check import check_version
 from tests.api.forging import Draft, file_entry
 
 THERE, LOST = b"there", b"lost"
