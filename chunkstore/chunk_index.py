@@ -36,6 +36,7 @@ from chunkstore.format.index import (
     open_segment,
 )
 from chunkstore.format.manifest import PackHint
+from chunkstore.id_runs import ranges
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.limits import MIB
 from chunkstore.lookup import (
@@ -432,9 +433,7 @@ class ChunkIndex:
         """
         chunks = size = 0
         with self._lock:
-            parts = 1 << (self.entries // _SUMMED_AT_ONCE).bit_length()
-            for part in range(parts):
-                first, end = part * (1 << 64) // parts, (part + 1) * (1 << 64) // parts
+            for first, end in ranges(self.entries, _SUMMED_AT_ONCE):
                 found = [
                     self._ask(loaded, lambda s: s.rows_between(first, end))  # noqa: B023
                     for loaded in self._segments

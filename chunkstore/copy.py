@@ -36,7 +36,7 @@ from chunkstore.format.config import Config
 from chunkstore.format.gc import IDLE
 from chunkstore.format.manifest import Manifest, PackHint, encode_manifest
 from chunkstore.format.ref import Ref, VersionRecord
-from chunkstore.id_set import IdSet
+from chunkstore.id_runs import IdSet
 from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, ManifestId, PackId, content_hash
 from chunkstore.intake import Intake, Naming
 from chunkstore.objects import Objects
@@ -62,6 +62,8 @@ class Place:
     objects: Objects
     config: Config
     cache: SegmentCache
+    folder: str | None
+    """Where large temporary files may lie; None for the system's folder for them."""
 
     def reader(self) -> Reader:
         """Return a reader of the store."""
@@ -141,7 +143,7 @@ class Copying:
         self._counts = _Counts()
         self._pages: set[bytes] = set()
         self._named: set[PackId] = set()
-        self._would_bring = IdSet()
+        self._would_bring = IdSet(target.folder)
         self._intake: Intake | None = None
         self._sent = self._expected = 0
 
@@ -161,16 +163,15 @@ class Copying:
         self._load()
         self._expected = sum(len(each.records) for each in chosen)
         copied: list[CopiedVersion] = []
-        for each in chosen:
-            for record in each.records:
-                try:
-                    copied.append(self._version(each, record))
-                except IntegrityError as error:
-                    self._counts.failed.append((each.ref.dataset, record.number, error.message))
-                    name = f"{each.ref.dataset}@{record.number}"
-                    self._progress(Notice(message=f"{name} is not copied: {error.message}"))
-                self._counts.versions += 1
-                self._tell()
+        with self._would_bring:
+            for each in chosen:
+                for record in each.records:
+                    try:
+                        copied.append(self._version(each, record))
+                    except IntegrityError as error:
+                        self._fail(each.ref.dataset, record.number, error)
+                    self._counts.versions += 1
+                    self._tell()
         if not self._dry_run:
             self._compact()
         return CopyResult(
@@ -180,6 +181,10 @@ class Copying:
             sent_bytes=self._sent,
             seconds=time.monotonic() - started,
         )
+
+    def _fail(self, dataset: str, number: int, error: IntegrityError) -> None:
+        self._counts.failed.append((dataset, number, error.message))
+        self._progress(Notice(message=f"{dataset}@{number} is not copied: {error.message}"))
 
     def _compact(self) -> None:
         try:
@@ -274,9 +279,8 @@ class Copying:
             new = record._replace(number=number, manifest_id=identifier, stored_bytes=grown)
             return dataclasses.replace(ref, versions=(*ref.versions, new), next_number=number + 1)
 
-        guard = lambda: self._guard(manifest)  # noqa: E731  # short, and used once
         try:
-            ref = self._refs.swap(chosen.target, edit, guard, create=True)
+            ref = self._refs.swap(chosen.target, edit, lambda: self._guard(manifest), create=True)
         except MissingObjectError as error:  # a server has looked for more than the view has
             raise _OvertakenError from error
         return next(r for r in reversed(ref.versions) if r.manifest_id == identifier)
@@ -313,23 +317,29 @@ class Copying:
 
     def _bring(self, manifest: Manifest) -> None:
         """Copy what the target lacks of a version, and have it in the index there."""
-        with IdSet() as lacking:
+        with IdSet(self._target.folder) as lacking:
             size = self._lacking(manifest, lacking)
             self._counts.total_bytes += size
             self._counts.new_bytes += size
             self._tell()
             if self._dry_run:
                 self._would_bring.update(lacking)
-            if self._dry_run or not lacking.added:
-                return
-            with Intake(self._target.objects, self._target.config, self._index) as self._intake:
+            elif lacking.added:
+                self._take_in(manifest, lacking)
+        self._pages.update(page.page_id for page in manifest.pages)
+
+    def _take_in(self, manifest: Manifest, lacking: IdSet) -> None:
+        intake = Intake(self._target.objects, self._target.config, self._index)
+        self._intake = intake
+        try:
+            with intake:
                 self._bring_packs(manifest, lacking)
                 self._bring_chunks(manifest, lacking)
-                self._intake.finish()
-                self._sent += self._intake.sent_bytes
+                intake.finish()
+        finally:  # what came before a version turned out to be damaged was sent too
+            self._sent += intake.sent_bytes
             self._intake = None
             self._counts.done_bytes = self._counts.total_bytes
-        self._pages.update(page.page_id for page in manifest.pages)
 
     def _lacking(self, manifest: Manifest, lacking: IdSet) -> int:
         """Find the chunks that the target lacks; return the bytes of files that they stand for."""

@@ -1,23 +1,23 @@
-"""Ids in, in any order and number; the different ones out, sorted, a range at a time.
+"""Any number of ids in little memory: sorted runs in a temporary file.
 
-What memory does not hold lies in sorted runs in one temporary file, so a billion ids take as much
-memory as a million. `MetIds` holds few ids and says which it has met. A range is two numbers: the
-first 8 bytes of an id, highest first, are at least the one and below the other. Neighbours:
-`marking` fills them, `planning` goes through them beside `index_files`.
+`IdRuns` gives the different ones back, sorted, a range at a time; `IdSet` says of some ids whether
+it has them; `MetIds` does that for few, in memory alone. A range is two numbers: the first 8 bytes
+of an id, highest first, are at least the one and below the other. Neighbours: `planning` goes
+through `IdRuns` beside `index_files`, `survey` and `copy` ask an `IdSet`, `marking` keeps `MetIds`.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import Final, NamedTuple, TypeAlias
+from typing import BinaryIO, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkstore.format.pack import IdArray
-from chunkstore.id_set import contained
 from chunkstore.ids import ID_SIZE
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -30,6 +30,8 @@ MOST_HELD: Final = 1 << 20
 """Ids that are sorted at once: 32 MB, and as much for the result."""
 
 _BLOCK: Final = 1024
+
+_SHORT: Final = 16
 
 
 def as_ids(joined: bytes | memoryview) -> IdArray:
@@ -51,7 +53,7 @@ def prefixes(ids: IdArray) -> U64Array:
 
 def ranges(entries: int, most: int) -> Iterator[tuple[int, int]]:
     """Yield ranges that cover all ids, of about `most` each where there are `entries` in all."""
-    parts = 1 << max(0, (entries // most)).bit_length() if entries >= most else 1
+    parts = 1 << (entries // most).bit_length()
     for part in range(parts):
         yield part * END // parts, (part + 1) * END // parts
 
@@ -61,6 +63,25 @@ def in_range(ids: IdArray, first: int, end: int) -> Mask:
     found = prefixes(ids)
     inside: Mask = (found >= np.uint64(first)) & (found <= np.uint64(end - 1))
     return inside
+
+
+def contained(wanted: IdArray, among: IdArray) -> Mask:
+    """Return which of n ids, whole or short, stand in `among`, which is sorted: (n,)."""
+    if not len(among):
+        return np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(among, wanted), len(among) - 1)
+    found: Mask = among[at] == wanted
+    return found
+
+
+def short_ids(ids: bytes) -> IdArray:
+    """Return the first 16 bytes of each of n joined ids, in their order: `S16` (n,).
+
+    They are as good as all 32: two that agree in them have never been seen, and to make them costs
+    2^64 hashes.
+    """
+    whole = np.frombuffer(ids, np.uint8).reshape(-1, ID_SIZE)
+    return np.ascontiguousarray(whole[:, :_SHORT]).view(f"S{_SHORT}").reshape(-1)
 
 
 class _Run(NamedTuple):
@@ -115,9 +136,7 @@ class IdRuns:
         ids = np.unique(as_ids(b"".join(self._waiting)))
         self._waiting, self._held = [], 0
         at = self._file.seek(0, os.SEEK_END)
-        data = memoryview(ids.tobytes())
-        while data:
-            data = data[self._file.write(data) :]
+        write_all(self._file, ids.tobytes())
         self._runs.append(_Run(at, len(ids), prefixes(ids[::_BLOCK])))
 
     def _read(self, run: _Run, first: int, end: int) -> IdArray:
@@ -146,11 +165,7 @@ class MetIds:
         once = np.zeros(len(ids), bool)
         once[first] = True
         fresh &= once
-        new = new[fresh[first]]
-        while self._levels and len(self._levels[-1]) <= 2 * len(new):
-            new = np.sort(np.concatenate((self._levels.pop(), new)), kind="stable")
-        if len(new):
-            self._levels.append(new)
+        _pile(self._levels, new[fresh[first]])
         return fresh
 
     def has(self, ids: IdArray) -> Mask:
@@ -159,6 +174,83 @@ class MetIds:
         for level in self._levels:
             known |= contained(ids, level)
         return known
+
+
+class IdSet:
+    """Ids that were added, 16 bytes of each. Not thread-safe; `close` it.
+
+    Runs are mapped, of which the kernel keeps in memory what it likes.
+    """
+
+    def __init__(self, folder: str | None, *, most_held: int = MOST_HELD) -> None:
+        """Keep the file in `folder`, None for the system's folder of temporary files."""
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="chunkstore-ids-", buffering=0)  # noqa: SIM115  # closed by `close`
+        self._levels: list[IdArray] = []  # in memory, sorted, the longest first
+        self._runs: list[IdArray] = []
+        self._most = most_held
+        self.added = 0
+        """How many ids were added; one that was added twice counts twice."""
+
+    def __enter__(self) -> IdSet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back. Calling it twice is fine."""
+        self._runs.clear()
+        self._file.close()
+
+    def add(self, ids: bytes) -> None:
+        """Take n joined ids."""
+        self._take(np.sort(short_ids(ids)))
+
+    def update(self, other: IdSet) -> None:
+        """Take all that another set has."""
+        for part in (*other._levels, *other._runs):
+            self._take(part)
+
+    def contains(self, ids: bytes) -> Mask:
+        """Return for each of n joined ids whether it was added, (n,)."""
+        wanted = short_ids(ids)
+        found = np.zeros(len(wanted), bool)
+        for part in (*self._levels, *self._runs):
+            left = np.flatnonzero(~found)
+            if not len(left):
+                break
+            found[left] = contained(wanted[left], part)
+        return found
+
+    def _take(self, part: IdArray) -> None:
+        self.added += len(part)
+        _pile(self._levels, part)
+        if sum(map(len, self._levels)) >= self._most:
+            self._spill()
+
+    def _spill(self) -> None:
+        run = np.sort(np.concatenate(self._levels), kind="stable")
+        self._levels.clear()
+        at = self._file.seek(0, os.SEEK_END)
+        at = self._file.seek(at + -at % mmap.ALLOCATIONGRANULARITY)
+        write_all(self._file, run.tobytes())
+        mapped = mmap.mmap(self._file.fileno(), run.nbytes, access=mmap.ACCESS_READ, offset=at)
+        self._runs.append(np.frombuffer(mapped, run.dtype))
+
+
+def _pile(levels: list[IdArray], part: IdArray) -> None:
+    """Put a sorted part onto levels, each more than twice as long as the next: so they are few."""
+    while levels and len(levels[-1]) <= 2 * len(part):
+        part = np.sort(np.concatenate((levels.pop(), part)), kind="stable")
+    if len(part):
+        levels.append(part)
+
+
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write all of it to an unbuffered file."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def read_exactly(file: int, length: int, offset: int) -> bytes:

@@ -34,8 +34,15 @@ from chunkstore.format.index import (
 )
 from chunkstore.format.manifest import PackHint
 from chunkstore.format.pack import IdArray, U32Array
-from chunkstore.id_runs import Mask, as_ids, in_range, ranges, read_exactly
-from chunkstore.id_set import contained
+from chunkstore.id_runs import (
+    Mask,
+    as_ids,
+    contained,
+    in_range,
+    ranges,
+    read_exactly,
+    write_all,
+)
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.limits import MIB
 from chunkstore.objects import Objects
@@ -237,9 +244,7 @@ class IndexFiles:
         try:
             for piece in self._objects.segment_pieces(identifier, length, _PIECE):
                 hasher.update(piece)
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
+                write_all(self._file, piece)
         except KeyAbsentError:
             return None
         where = layout.segment_key(identifier)

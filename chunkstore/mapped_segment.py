@@ -42,8 +42,10 @@ class MappedSegment:
         packs: the ids of its packs, in its order.
     """
 
-    def __init__(self, objects: Objects, identifier: SegmentId, length: int) -> None:
-        """Fetch a segment of `length` bytes and check all of it.
+    def __init__(
+        self, objects: Objects, identifier: SegmentId, length: int, folder: str | None
+    ) -> None:
+        """Fetch a segment of `length` bytes into a file in `folder` and check all of it.
 
         Raises:
             KeyAbsentError: it is gone.
@@ -53,7 +55,7 @@ class MappedSegment:
         if not length:
             raise CorruptObjectError(f"corrupt object {key}: it is empty", key=key)
         hasher = blake3()
-        with tempfile.TemporaryFile(prefix="chunkstore-index-") as file:
+        with tempfile.TemporaryFile(dir=folder, prefix="chunkstore-index-") as file:
             for piece in objects.segment_pieces(identifier, length, _PIECE):
                 hasher.update(piece)
                 file.write(piece)

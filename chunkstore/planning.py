@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkstore.format.pack import IdArray
-from chunkstore.id_runs import IdRuns, Mask, id_list
-from chunkstore.id_set import contained
+from chunkstore.id_runs import IdRuns, Mask, contained, id_list
 from chunkstore.ids import ChunkId
 from chunkstore.index_files import IndexFiles, IntArray, Rows, StoredPacks
 

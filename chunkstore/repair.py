@@ -140,7 +140,12 @@ class Repair:
     def _verification(self, options: VerifyOptions) -> Verification:
         place = self._place
         return Verification(
-            place.objects, place.reader(), options, self._progress, known=self._known
+            place.objects,
+            place.reader(),
+            options,
+            self._progress,
+            place.folder,
+            known=self._known,
         )
 
     def _look_closer(self, check: Verification) -> bool:

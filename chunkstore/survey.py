@@ -28,7 +28,7 @@ from chunkstore.errors import (
     UnsupportedFormatError,
 )
 from chunkstore.format.pack import PackDirectory
-from chunkstore.id_set import IdSet
+from chunkstore.id_runs import IdSet
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.mapped_segment import MappedSegment
 from chunkstore.objects import Objects
@@ -62,13 +62,16 @@ class Survey:
         self,
         objects: Objects,
         report: Report,
+        folder: str | None,
         *,
         workers: int,
         known: Mapping[PackId, PackCheck] | None = None,
         on_bytes: Callable[[int], None] = lambda _: None,
         on_pack: Callable[[PackId], None] = lambda _: None,
     ) -> None:
-        """Packs that are `known` are taken for what they were when they were read whole.
+        """Temporary files lie in `folder`, None for the system's folder for them.
+
+        Packs that are `known` are taken for what they were when they were read whole.
 
         `on_bytes` is told bytes of packs as they are checked, by any thread.
 
@@ -76,6 +79,7 @@ class Survey:
         """
         self._objects = objects
         self._report = report
+        self._folder = folder
         self._workers = workers
         self._known = known or {}
         self._on_bytes = on_bytes
@@ -87,7 +91,7 @@ class Survey:
         self._stop = threading.Event()
         self.packs: dict[PackId, int] = {}
         self.condemned: frozenset[PackId] = frozenset()
-        self.held, self.loose, self.doomed = IdSet(), IdSet(), IdSet()
+        self.held, self.loose, self.doomed = IdSet(folder), IdSet(folder), IdSet(folder)
         self.failed: dict[PackId, PackCheck] = {}
         self.bad_segments: set[SegmentId] = set()
 
@@ -150,7 +154,7 @@ class Survey:
     def _load_segment(self, segment: SegmentId, length: int) -> bool:
         """Load a segment; False where it is gone. One that is damaged is reported."""
         try:
-            self._parts[segment] = MappedSegment(self._objects, segment, length)
+            self._parts[segment] = MappedSegment(self._objects, segment, length, self._folder)
         except KeyAbsentError:
             return False
         except (CorruptObjectError, UnsupportedFormatError) as error:

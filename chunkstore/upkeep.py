@@ -106,6 +106,10 @@ class Opened:
     ) -> Reader:
         return Reader(self._objects, self._index, on_fetched, clock)
 
+    def _place(self) -> Place:
+        caches = self._caches
+        return Place(self._objects, self._config, caches.segments, caches.temporary_folder())
+
     def _swap(self, dataset: str, edit: inspection.Edit) -> Ref:
         self._config.check_writable()
         layout.check_name(dataset, "dataset")
@@ -163,7 +167,8 @@ class Upkeep(Opened):
         """Hold the store, or some versions of it, against all that it promises; changes nothing.
 
         Others may push, drop and collect meanwhile. Memory does not grow with the store: about
-        50 MB for each million chunks lie in files, of which the kernel keeps what it likes.
+        50 MB for each million chunks lie in files of the cache folder, which the kernel keeps as it
+        likes.
 
         Args:
             addresses: datasets, or `name@version`; none means everything.
@@ -180,7 +185,8 @@ class Upkeep(Opened):
             BackendError: the storage failed; nothing can be said then.
         """
         options = _verify_options(addresses, level, part)
-        with Verification(self._objects, self._reader(), options, progress) as run:
+        folder = self._caches.temporary_folder()
+        with Verification(self._objects, self._reader(), options, progress, folder) as run:
             return run.run()
 
     def gc(
@@ -264,18 +270,17 @@ class Upkeep(Opened):
             FilesystemError: one of `files` is not there.
             BackendError: a storage failed; what was mended stays mended.
         """
-        own = Place(self._objects, self._config, self._caches.segments)
         supplies: list[Supply] = []
         other = None
         if source is not None:
-            other = Place(source._objects, source._config, source._caches.segments)
+            other = source._place()
             supplies.append(OtherStore(other.reader(), other.index()))
         for path in files:
             supplies.append(
                 Folder(os.fspath(path), Chunker(self._config.chunker), unread(progress))
             )
         run = Repair(
-            own,
+            self._place(),
             _verify_options(addresses, level, part),
             Sources(other, supplies),
             consent,
@@ -325,8 +330,8 @@ class Upkeep(Opened):
             if addresses or self._has_versions(name):
                 ref = self._refs.require(name).ref
                 chosen.append(choose(ref, own, layout.check_name(dataset or name, "dataset")))
-        places = [Place(s._objects, s._config, s._caches.segments) for s in (self, target)]
-        return Copying(*places, dry_run=dry_run, progress=progress).run(chosen)
+        run = Copying(self._place(), target._place(), dry_run=dry_run, progress=progress)
+        return run.run(chosen)
 
     def _has_versions(self, name: str) -> bool:
         stored = self._refs.get(name)

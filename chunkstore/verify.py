@@ -84,10 +84,14 @@ class Verification:
         reader: Reader,
         options: VerifyOptions,
         progress: ProgressCallback,
+        folder: str | None,
         *,
         known: Mapping[PackId, PackCheck] | None = None,
     ) -> None:
-        """`known` has packs that were read whole before, as they were found."""
+        """Temporary files lie in `folder`, None for the system's folder for them.
+
+        `known` has packs that were read whole before, as they were found.
+        """
         self._objects = objects
         self._refs = Refs(objects)
         self._reader = reader
@@ -108,6 +112,7 @@ class Verification:
         self.survey = Survey(
             objects,
             self._log.report,
+            folder,
             workers=default_workers(),
             known=known,
             on_bytes=self._count_bytes,

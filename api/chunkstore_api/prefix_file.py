@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from chunkstore.id_set import contained, short_ids
+from chunkstore.id_runs import contained, short_ids
 from chunkstore.ids import ID_SIZE
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from chunkstore.backends.base import CreateOnly
 from chunkstore.errors import ConditionFailedError, KeyAbsentError
 from chunkstore.format.index import IndexedPack, decode_segment
 from chunkstore.format.manifest import PackHint
-from chunkstore.id_set import contained, short_ids
+from chunkstore.id_runs import contained, short_ids
 from chunkstore.ids import PackId, SegmentId
 from chunkstore.objects import Objects
 from chunkstore.recent import Recent
