@@ -46,7 +46,7 @@ from chunkstore.lookup import (
     Searched,
     SegmentInMemory,
 )
-from chunkstore.objects import Objects
+from chunkstore.objects import PIECE, Objects
 from chunkstore.pack_table import ABSENT, PackTable
 from chunkstore.sampling import Sampling
 from chunkstore.segment_cache import SegmentCache
@@ -63,8 +63,7 @@ DEFAULT_BUDGET: Final = 512 * 1024 * 1024
 _SHARE: Final = 8
 _RELISTS: Final = 3
 _FETCHERS: Final = 4
-_PIECE: Final = 8 * MIB
-"""Bytes that one request of a long segment fetches; as many are in memory for each of 4 threads."""
+"""Segments that are fetched at once: of a long one a piece each is in memory."""
 
 _HELD: Final = 16 * MIB
 """Bytes of segments that are searched in memory, the shortest: 370,000 chunks, six times as fast
@@ -218,8 +217,8 @@ class ChunkIndex:
         A long one is fetched in pieces, into the cache, and never held whole.
         """
         length, where = self._lengths[segment], layout.segment_key(segment)
-        if length > _PIECE:
-            pieces = self._objects.segment_pieces(segment, length, _PIECE)
+        if length > PIECE:
+            pieces = self._objects.segment_pieces(segment, length)
             try:
                 received = self._cache.receive(segment, length, pieces, where)
             except KeyAbsentError:
@@ -477,7 +476,7 @@ class ChunkIndex:
             data = merge_segments(segments, without=frozenset())
             merged = self._objects.put_segment(data)
             self._cache.keep(merged, data, layout.segment_key(merged))
-            self._objects.delete_segments([segment for segment in old if segment != merged])
+            self._objects.delete_segments(old)
             for segment in old:
                 del self._lengths[segment]
             self._lengths = {merged: len(data)} | self._lengths

@@ -17,10 +17,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from blake3 import blake3
 
 from chunkstore import layout
-from chunkstore.errors import ConflictError, CorruptObjectError, KeyAbsentError
+from chunkstore.errors import ConflictError, KeyAbsentError
 from chunkstore.format.index import (
     HEADER_LENGTH,
     ROWS_AT_ONCE,
@@ -44,7 +43,6 @@ from chunkstore.id_runs import (
     write_all,
 )
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
-from chunkstore.limits import MIB
 from chunkstore.objects import Objects
 
 IntArray = npt.NDArray[np.int64]
@@ -54,7 +52,6 @@ ABSENT: Final = -1
 _ROWS: Final = 1 << 18
 """Entries that are looked at side by side: about 60 MB with what is made of them."""
 
-_PIECE: Final = 8 * MIB
 _RELISTS: Final = 20
 
 
@@ -239,25 +236,19 @@ class IndexFiles:
 
     def _fetch(self, identifier: SegmentId, length: int) -> SegmentFile | None:
         """Fetch and check a segment; None where it is gone."""
-        start, hasher = self._end, blake3()
+        start = self._end
         self._file.seek(start)
         try:
-            for piece in self._objects.segment_pieces(identifier, length, _PIECE):
-                hasher.update(piece)
+            for piece in self._objects.segment_pieces(identifier, length):
                 write_all(self._file, piece)
         except KeyAbsentError:
             return None
-        where = layout.segment_key(identifier)
-        if hasher.digest() != identifier:
-            raise CorruptObjectError(
-                f"corrupt object {where}: its bytes do not have that id", key=where
-            )
         granularity = mmap.ALLOCATIONGRANULARITY  # the next one must begin where it can be mapped
         self._end = (start + length + granularity - 1) // granularity * granularity
-        return self._opened(identifier, length, start, where)
+        return self._opened(identifier, length, start)
 
-    def _opened(self, identifier: SegmentId, length: int, at: int, where: str) -> SegmentFile:
-        mapping = self._map(at, length)
+    def _opened(self, identifier: SegmentId, length: int, at: int) -> SegmentFile:
+        mapping, where = self._map(at, length), layout.segment_key(identifier)
         columns = open_segment(memoryview(mapping), where)
         check_tables(columns, where)
         for row in range(0, len(columns.ids), ROWS_AT_ONCE):

@@ -14,23 +14,19 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from blake3 import blake3
 
 from chunkstore import layout
-from chunkstore.errors import CorruptObjectError
 from chunkstore.format.index import ROWS_AT_ONCE, decode_segment
 from chunkstore.format.pack import PackDirectory
 from chunkstore.id_runs import id_list
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
-from chunkstore.limits import MIB
+from chunkstore.lookup import SegmentInMemory
 from chunkstore.objects import Objects
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 UNKNOWN: Final = 255
 """In place of the kind of a chunk, which a segment does not know."""
-
-_PIECE: Final = 8 * MIB
 
 
 class MappedSegment:
@@ -51,22 +47,16 @@ class MappedSegment:
             KeyAbsentError: it is gone.
             CorruptObjectError, UnsupportedFormatError: it is damaged.
         """
-        key = layout.segment_key(identifier)
-        if not length:
-            raise CorruptObjectError(f"corrupt object {key}: it is empty", key=key)
-        hasher = blake3()
         with tempfile.TemporaryFile(dir=folder, prefix="chunkstore-index-") as file:
-            for piece in objects.segment_pieces(identifier, length, _PIECE):
-                hasher.update(piece)
+            for piece in objects.segment_pieces(identifier, length):
                 file.write(piece)
-            if hasher.digest() != identifier:
-                raise CorruptObjectError(
-                    f"corrupt object {key}: its bytes do not have that id", key=key
-                )
             file.flush()
             self._mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
         self.identifier = identifier
-        self.segment = columns = decode_segment(memoryview(self._mapped), key)
+        self.segment = columns = decode_segment(
+            memoryview(self._mapped), layout.segment_key(identifier)
+        )
+        self._searched = SegmentInMemory(columns)
         self.packs = [PackId(pack) for pack in id_list(columns.pack_ids)]
         self._frames_before = np.cumsum(columns.pack_frames, dtype=np.int64) - columns.pack_frames
         self._entries = np.zeros(len(self.packs), np.int64)
@@ -77,10 +67,9 @@ class MappedSegment:
 
     def packs_of(self, ids: bytes) -> Iterator[tuple[int, PackId]]:
         """Yield (which of the joined ids, a pack that holds it) for every entry of them."""
-        for rows, at in _matches(self.segment.ids, ids):
-            numbers = self.segment.frame_packs[self.segment.frames[at]]
-            for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
-                yield row, self.packs[number]
+        found = self._searched.matches(ids)
+        for row, number in zip(found.rows.tolist(), found.packs.tolist(), strict=True):
+            yield row, self.packs[number]
 
     def ids_in(self, packs: Collection[PackId]) -> Iterator[bytes]:
         """Yield the ids of all chunks of these packs, some thousands joined at a time."""
@@ -147,13 +136,11 @@ class MappedSegment:
         """Whether every chunk of a directory stands here where the directory has it."""
         segment = self.segment
         unique, inverse = np.unique(directory.ids, return_inverse=True)
-        found: list[IntArray] = []
-        for rows, entries in _matches(segment.ids, unique.tobytes()):
-            mine = segment.frame_packs[segment.frames[entries]] == row
-            at = entries[mine]
-            frames = segment.frames[at].astype(np.int64) - first_frame
-            found.append(_stacked(rows[mine], frames, segment.offsets[at], segment.sizes[at]))
-        theirs = np.concatenate(found, axis=1) if found else np.zeros((4, 0), np.int64)
+        found = self._searched.matches(unique.tobytes())
+        mine = found.packs == row
+        at = found.at[mine]
+        frames = segment.frames[at].astype(np.int64) - first_frame
+        theirs = _stacked(found.rows[mine], frames, segment.offsets[at], segment.sizes[at])
         ours = _stacked(inverse, directory.chunk_frames, directory.chunk_offsets, directory.sizes)
         if theirs.shape != ours.shape:
             return False
@@ -169,17 +156,3 @@ class MappedSegment:
 
 def _stacked(*columns: np.ndarray) -> IntArray:
     return np.stack([column.astype(np.int64) for column in columns])
-
-
-def _matches(mine: npt.NDArray[np.bytes_], ids: bytes) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield (which of the ids, at which entry) for their first entries, then the next ones."""
-    wanted = np.frombuffer(ids, f"S{ID_SIZE}")
-    rows, at = np.arange(len(wanted)), np.searchsorted(mine, wanted)
-    while len(rows):
-        inside = at < len(mine)
-        rows, at = rows[inside], at[inside]
-        same = mine[at] == wanted[rows]
-        rows, at = rows[same], at[same]
-        if len(rows):
-            yield rows, at
-        at = at + 1

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from blake3 import blake3
 
 from chunkstore import layout
 from chunkstore.backends.base import (
@@ -41,6 +43,10 @@ from chunkstore.format.manifest import Manifest, PackHint, decode_manifest, enco
 from chunkstore.format.pack import PackDirectory, decode_directory
 from chunkstore.format.ref import Ref, decode_ref, encode_ref
 from chunkstore.ids import ChunkId, ChunkKind, ManifestId, PackId, SegmentId, content_hash
+from chunkstore.limits import MIB
+
+PIECE: Final = 8 * MIB
+"""Bytes of a segment that one request fetches, and that are in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +203,21 @@ class Objects:
         _check_id(data, segment, key)
         return data
 
-    def segment_pieces(self, segment: SegmentId, length: int, piece: int) -> Iterator[bytes]:
-        """Yield the bytes of a segment in pieces, unverified: who joins them checks the id.
+    def segment_pieces(self, segment: SegmentId, length: int) -> Iterator[bytes]:
+        """Yield the bytes of a segment, 8 MiB at a time; whoever has got all has its very bytes.
 
         Raises:
             KeyAbsentError: it is gone.
+            CorruptObjectError: it is empty, or after the last piece: they do not have that id.
         """
-        for start in range(0, length, piece):
-            yield self.segment_range(segment, start, min(start + piece, length))
+        key, hasher = layout.segment_key(segment), blake3()
+        if not length:
+            raise CorruptObjectError(f"corrupt object {key}: it is empty", key=key)
+        for start in range(0, length, PIECE):
+            data = self.segment_range(segment, start, min(start + PIECE, length))
+            hasher.update(data)
+            yield data
+        _check_digest(hasher.digest(), segment, key)
 
     def segment_range(self, segment: SegmentId, start: int, end: int) -> bytes:
         """Return a segment's bytes from `start` to `end`, unverified.
@@ -408,5 +421,9 @@ class Objects:
 
 
 def _check_id(data: bytes, identifier: bytes, key: str) -> None:
-    if content_hash([data]) != identifier:
+    _check_digest(content_hash([data]), identifier, key)
+
+
+def _check_digest(digest: bytes, identifier: bytes, key: str) -> None:
+    if digest != identifier:
         raise CorruptObjectError(f"corrupt object {key}: its bytes do not have that id", key=key)
