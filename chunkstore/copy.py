@@ -310,8 +310,7 @@ class Copying:
 
         stored = self._refs.get(chosen.target)
         if stored is not None and edit(stored.ref) != stored.ref:
-            guard = lambda: self._target.objects.read_gc_state().generation  # noqa: E731  # short
-            self._refs.swap(chosen.target, edit, guard, known=stored)
+            self._refs.swap(chosen.target, edit, known=stored)
 
     # its chunks
 

@@ -219,7 +219,7 @@ class Collector:
             return without_versions(ref, self._horizon.leaving(ref), now_ns)
 
         for name in dict.fromkeys(name for name, _ in leaving):
-            self._refs.swap(name, edit, lambda: self._objects.read_gc_state().generation)
+            self._refs.swap(name, edit)
 
     def _copy_sparse(self, triage: Triage, index: IndexFiles) -> list[int]:
         """G3: copy what is alive out of mostly dead packs; return the packs that may go now."""

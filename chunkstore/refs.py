@@ -79,7 +79,7 @@ class Refs:
         self,
         dataset: str,
         edit: Callable[[Ref], Ref],
-        guard: Guard,
+        guard: Guard | None = None,
         *,
         known: StoredRef | None = None,
         create: bool = False,
@@ -87,7 +87,8 @@ class Refs:
         """Replace the ref by what `edit` makes of it, and return it: the commit point.
 
         `edit` is called again with the newer ref whenever another writer was first, and may
-        raise to give up; `guard` is called before it each time. With `create` a dataset that has
+        raise to give up; `guard` is called before it each time, by default what reads `gc/current`
+        and looks at nothing else. With `create` a dataset that has
         no ref gets an empty one first; one that was looked for and not found is `known` None, and
         is not looked for again.
         When `swap` raises a BackendError the change may or may not have happened; running the
@@ -110,7 +111,8 @@ class Refs:
                     continue
             if not tried.isdisjoint(stored.ref.nonces):
                 return stored.ref  # an earlier attempt had won, only its answer was lost
-            generation = guard()  # after the ref was read; what it finds may change the edit
+            # After the ref was read; what it finds may change the edit.
+            generation = guard() if guard else self._objects.read_gc_state().generation
             ref = stamped(edit(stored.ref), stored.ref, generation)
             tried.add(ref.nonce)
             if self._replace(ref, stored.version):

@@ -348,7 +348,7 @@ class _Push:
             if not ingest.untouched or (self._view.complete and ingest.totals.new_bytes):
                 ingest.finish()
             if self._options.tags:
-                self._refs.swap(self._dataset, edit, self._guard_of_tags, known=self._stored)
+                self._refs.swap(self._dataset, edit, known=self._stored)
         return self._result(ingest, record, 0, unchanged=True)
 
     def _manifest(self, ingest: Ingest) -> Manifest:
@@ -421,9 +421,6 @@ class _Push:
         for tag in self._options.tags:
             ref = with_tag(ref, tag, number)
         return ref
-
-    def _guard_of_tags(self) -> int:
-        return self._objects.read_gc_state().generation
 
     def _guard(self, manifest: Manifest, renew: Callable[[], object]) -> int:
         """W5 and W6: where a collection began meanwhile, every chunk must be in the new view.

@@ -38,8 +38,8 @@ def _nothing_condemned(forget: Any) -> Any:
 
 
 def _guard_first(swap: Any) -> Any:
-    def bent(self: Any, dataset: str, edit: Any, guard: Any, **options: Any) -> Any:
-        generation = guard()
+    def bent(self: Any, dataset: str, edit: Any, guard: Any = None, **options: Any) -> Any:
+        generation = guard() if guard else self._objects.read_gc_state().generation
         options["known"] = self.get(dataset)
         return swap(self, dataset, edit, lambda: generation, **options)
 
