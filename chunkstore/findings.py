@@ -39,7 +39,8 @@ class VerifyResult:
         versions: how many versions were gone through.
         files: entries of those versions.
         packs: packs that were looked into.
-        read_bytes: stored bytes of them that were read, at the level "data".
+        read_bytes: stored bytes of packs that were looked into; at the level "data" all of them
+            were read.
         damage: what is damaged, in the order in which it was found.
         lost_paths: paths, of all versions together, that cannot be read whole.
         waiting_packs: packs that the collector has condemned and not deleted yet; no damage.

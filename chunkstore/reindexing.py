@@ -41,12 +41,10 @@ def rewrite(objects: Objects, index: IndexFiles, gone: Collection[PackId]) -> in
     chosen = [s for s in index.segments if stale[s.identifier].any()]
     chosen += _small_ones(index.segments, chosen)
     chosen = [s for s in index.segments if s in chosen]  # newest first
-    new: set[SegmentId] = set()
     for batch in _batches(chosen, stale):
         parts = [index.mapped(segment) for segment in batch.segments]
-        data = merge_segments(parts, without=frozenset(batch.without))
-        new.add(objects.put_segment(data))
-    old = [s.identifier for s in chosen if s.identifier not in new]
+        objects.put_segment(merge_segments(parts, without=frozenset(batch.without)))
+    old = [segment.identifier for segment in chosen]
     for start in range(0, len(old), 1000):
         objects.delete_segments(old[start : start + 1000])
     return len(old)

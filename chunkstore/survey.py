@@ -160,7 +160,7 @@ class Survey:
         except (CorruptObjectError, UnsupportedFormatError) as error:
             self._bad_segment(segment, error.message)
         except BackendError as error:
-            if error.retryable or isinstance(error, PermissionDeniedError):
+            if may_pass(error):
                 raise
             self._bad_segment(segment, error.message)
         return True
@@ -295,7 +295,7 @@ class Survey:
                 check = check_directory(read, length, key, directory_offset=offset)
                 self._on_bytes(length)
         except BackendError as error:
-            if error.retryable or isinstance(error, PermissionDeniedError):
+            if may_pass(error):
                 raise
             check = PackCheck(None, 0, np.zeros(0, bool), (error.message,))
         if check.problems and self._objects.pack_length(pack) is None:
@@ -328,6 +328,11 @@ class Survey:
             self._loose_packs.add(pack)
         target = self.held if listed else self.loose
         (self.doomed if pack in self.condemned else target).add(check.good_ids)
+
+
+def may_pass(error: BackendError) -> bool:
+    """Whether an error of the storage says nothing of the object that was asked for."""
+    return error.retryable or isinstance(error, PermissionDeniedError)
 
 
 def default_workers() -> int:

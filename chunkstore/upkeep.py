@@ -113,7 +113,7 @@ class Opened:
     def _swap(self, dataset: str, edit: inspection.Edit) -> Ref:
         self._config.check_writable()
         layout.check_name(dataset, "dataset")
-        return self._refs.swap(dataset, edit, lambda: self._objects.read_gc_state().generation)
+        return self._refs.swap(dataset, edit)
 
 
 class Upkeep(Opened):
@@ -167,8 +167,8 @@ class Upkeep(Opened):
         """Hold the store, or some versions of it, against all that it promises; changes nothing.
 
         Others may push, drop and collect meanwhile. Memory does not grow with the store: about
-        50 MB for each million chunks lie in files of the cache folder, which the kernel keeps as it
-        likes.
+        50 MB for each million chunks lie in files of the cache folder, of which the kernel keeps in
+        memory what it likes.
 
         Args:
             addresses: datasets, or `name@version`; none means everything.

@@ -27,7 +27,6 @@ from chunkstore.errors import (
     IntegrityError,
     InvalidInputError,
     NotFoundError,
-    PermissionDeniedError,
     UnsupportedFormatError,
 )
 from chunkstore.events import Progress, ProgressCallback
@@ -40,7 +39,7 @@ from chunkstore.objects import Objects
 from chunkstore.pack_check import PackCheck
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, resolve
-from chunkstore.survey import Level, Survey, default_workers
+from chunkstore.survey import Level, Survey, default_workers, may_pass
 
 MOST_PARTS: Final = 10_000
 
@@ -410,11 +409,6 @@ class Verification:
             unused_packs=len(unused),
             seconds=time.monotonic() - self._started,
         )
-
-
-def may_pass(error: BackendError) -> bool:
-    """Whether an error of the storage says nothing of the object that was asked for."""
-    return error.retryable or isinstance(error, PermissionDeniedError)
 
 
 def pack_in(error: ChunkstoreError | None) -> PackId | None:
