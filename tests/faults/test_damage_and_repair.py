@@ -188,7 +188,7 @@ def test_an_index_that_is_gone_is_rebuilt(world: World, copy: Path, tmp_path: Pa
     def view(path: Path) -> tuple[object, ...]:
         """Return all that the index says, in an order of its own."""
         with Store.open(str(path), cache_folder=tmp_path / f"cache-{random.random()}") as store:
-            survey = Survey(store._objects, lambda *_: None, workers=1)
+            survey = Survey(store._objects, lambda *_: None, None, workers=1)
             survey.load()
             with survey:
                 ids = b"".join(i for p in survey.segments for i in p.ids_in(set(survey.packs)))
