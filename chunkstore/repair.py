@@ -270,7 +270,7 @@ class Repair:
         directory = survey.failed[pack].directory or survey.directory_of(pack)
         if directory is None:
             return
-        good = survey.packs.keys() - survey.failed.keys()
+        good = survey.packs.keys() - survey.failed.keys() - survey.condemned  # those will go
         others = survey.packs_of(directory.ids.tobytes())
         alone = np.array([packs.isdisjoint(good) for packs in others], bool)
         read = functools.partial(self._objects.read_pack, pack)
