@@ -36,7 +36,7 @@ class VerifyResult:
     Attributes:
         level: how closely packs were looked at: "listing", "directories" or "data".
         part: (N, M) where only the Nth of M parts of the packs was, (1, 1) for all.
-        versions: how many versions were gone through.
+        versions: how many versions were gone through, dropped ones included.
         files: entries of those versions.
         packs: packs that were looked into.
         read_bytes: stored bytes of packs that were looked into; at the level "data" all of them

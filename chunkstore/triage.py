@@ -86,8 +86,7 @@ class Horizon:
 
 def roots_of(ref: Ref) -> list[Root]:
     """Return all versions that a ref names."""
-    records = [*ref.versions, *(each.record for each in ref.dropped)]
-    return [Root(ref.dataset, record.number, record.manifest_id) for record in records]
+    return [Root(ref.dataset, record.number, record.manifest_id) for record in ref.promised]
 
 
 def list_manifests(objects: Objects) -> Manifests:
@@ -263,7 +262,8 @@ def walk(objects: Objects, marker: Marker, root: Root) -> None:
         raise type(error)(
             f"version {root}: {error.message}",
             key=error.key,
-            hint=f"nothing was deleted; 'chunkstore rm {root}' drops the version if it is lost",
+            hint="nothing was deleted; if the version is lost, "
+            f"'chunkstore rm {root}' drops it and gc lets it go once its --grace is over",
         ) from error
 
 
@@ -274,7 +274,7 @@ def _raise_missing(count: int, needers: Sequence[tuple[ChunkId, Root]]) -> NoRet
         f"{count} {noun} in no pack: {named}{'; ...' if count > len(needers) else ''}",
         key=needers[0][0].hex() if needers else None,
         hint="nothing was deleted; bring back what is missing, or drop these versions with "
-        "'chunkstore rm'",
+        "'chunkstore rm': gc lets them go once their --grace is over",
     )
 
 

@@ -1,10 +1,12 @@
 """Every promise of a store held against its bytes: what is damaged, and which paths that costs.
 
-First the packs are looked into (`survey`), then all versions are gone through: each ref, manifest,
-page and list is read and checked, each chunk must be in a pack that is there. What lacks is looked
-for a second time, in what was stored meanwhile, before it is called damage; so writers and the
-collector may work all the time. A page that several versions have is read once. Neighbours:
-`survey` and `damage` below; `repair` mends what is found here.
+First the packs are looked into (`survey`), then all versions are gone through, those included that
+were dropped and can be brought back: each ref, manifest, page and list is read and checked, each
+chunk must be in a pack that is there. What lacks is looked for a second time, in what was stored
+meanwhile, before it is called damage; so writers and the collector may work all the time. A page or
+list that several versions have is read once. Unlike `marking`, which ends at the first damage, this
+goes on and says what it costs. Neighbours: `survey` and `damage` below; `repair` mends what is
+found here.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from chunkstore.findings import VerifyResult
 from chunkstore.format.blob import Blob, make_blob
 from chunkstore.format.manifest import Manifest, PackHint, PageRef
 from chunkstore.format.ref import Ref, VersionRecord
+from chunkstore.id_runs import MetIds, as_ids
 from chunkstore.ids import ID_SIZE, ChunkKind, ManifestId, PackId, content_hash
 from chunkstore.objects import Objects
 from chunkstore.pack_check import PackCheck
@@ -104,6 +107,7 @@ class Verification:
         self._suspects: set[PackId] = set()
         self._log = DamageLog(progress)
         self._pages: dict[bytes, bool] = {}  # whether something lacks of it
+        self._whole_lists = MetIds()  # of which nothing lacks
         self._named: set[ManifestId] = set()
         self._told = False  # what lacks was looked for twice, so it is told
         self._lacks = self._loose_needed = False
@@ -209,7 +213,7 @@ class Verification:
                     self._log.report("ref", layout.ref_key(dataset), error.message)
                 continue
             if stored is not None:
-                for record in stored.ref.versions:
+                for record in stored.ref.promised:
                     yield stored.ref, record
 
     def _named_records(self) -> Iterator[tuple[Ref, VersionRecord]]:
@@ -221,10 +225,13 @@ class Verification:
                     f"only whole versions are verified, not {address!r}",
                     hint=f"leave {where.path!r} out",
                 )
+            one = where.version != LATEST or "@" in address
             try:
-                ref = self._refs.require(where.dataset).ref
-                one = where.version != LATEST or "@" in address
-                records = [resolve(ref, where.version)] if one else ref.versions
+                stored = self._refs.get(where.dataset)
+                if one or stored is None or not stored.ref.promised:
+                    stored = self._refs.require(where.dataset)
+                ref = stored.ref
+                records = [resolve(ref, where.version)] if one else ref.promised
             except NotFoundError:
                 if self._told:
                     continue  # dropped meanwhile
@@ -241,13 +248,24 @@ class Verification:
                 if isinstance(error, BackendError) and may_pass(error):
                     raise
                 self._lacks = True
-                if self._told:
+                if self._told and self._promised(ref.dataset, record.number):
                     key = layout.manifest_key(record.manifest_id)
                     self.lost_manifests.add(record.manifest_id)
                     self._log.report("manifest", key, error.message)
                     self._log.touch((ref.dataset, record.number), "", record.files, [key])
             else:
                 yield ref, record, manifest
+
+    def _promised(self, dataset: str, number: int) -> bool:
+        """Whether a version may still be asked for, now that something of it was not found.
+
+        A collection that lets a dropped one go does so before it deletes what only that one needs.
+        """
+        try:
+            stored = self._refs.get(dataset)
+        except _DAMAGED:
+            return True
+        return stored is None or any(number == each.number for each in stored.ref.promised)
 
     def _walk(self) -> bool:
         """Go through all versions; return whether something lacks, and say what once `_told`."""
@@ -281,7 +299,7 @@ class Verification:
         try:
             entries = self._reader.page(manifest, number)
         except _DAMAGED as error:
-            if self._told:
+            if self._told and self._promised(*where):
                 keys = self._blame(ChunkKind.PAGE, [page.page_id], hints, error)
                 self._log.touch(where, page.first_path, page.entries, keys)
             return True
@@ -296,7 +314,8 @@ class Verification:
             keys = []
             for kind, lost, reason in self._lost_in(entry.blob, hints):
                 touched = True
-                keys += self._blame(kind, lost, hints, reason) if self._told else []
+                if self._told and (reason is None or self._promised(*where)):
+                    keys += self._blame(kind, lost, hints, reason)
             if keys:
                 self._log.touch(where, entry.path, 1, list(dict.fromkeys(keys)))
         return touched
@@ -313,13 +332,30 @@ class Verification:
         if blob.depth:
             sizes = blob.size_array().tolist()
             for row in np.flatnonzero(~lacking).tolist():
-                try:
-                    one = make_blob(blob.depth, each[row], [sizes[row]])
-                    (below,) = self._reader.children(one, hints)
-                except _DAMAGED as error:
-                    yield kind, [each[row]], error
-                else:
-                    yield from self._lost_in(below, hints)
+                one = make_blob(blob.depth, each[row], [sizes[row]])
+                yield from self._lost_below(one, hints)
+
+    def _lost_below(
+        self, one: Blob, hints: Sequence[PackHint]
+    ) -> Iterator[tuple[ChunkKind, list[bytes], ChunkstoreError | None]]:
+        """Yield what lacks of a blob of one list; a list with all it needs is read once."""
+        said = as_ids(content_hash([one.ids, b"%d %d" % (one.depth, one.size)]))
+        if self._whole_lists.has(said).all():
+            return
+        before, self._loose_needed = self._loose_needed, False
+        lacks = False
+        try:
+            (below,) = self._reader.children(one, hints)
+        except _DAMAGED as error:
+            lacks = True
+            yield ChunkKind.LIST, [one.ids], error
+        else:
+            for lost in self._lost_in(below, hints):
+                lacks = True
+                yield lost
+        if not lacks and not self._loose_needed:
+            self._whole_lists.add(said)
+        self._loose_needed |= before
 
     def _lacking(self, ids: bytes) -> npt.NDArray[np.bool_]:
         """Return for each of n joined ids whether no pack of the store gives it, (n,)."""

@@ -94,6 +94,11 @@ class Ref:
     nonces: tuple[bytes, ...]
     dropped: tuple[DroppedVersion, ...] = ()
 
+    @property
+    def promised(self) -> list[VersionRecord]:
+        """All versions whose chunks are kept: those that are there, then the dropped ones."""
+        return [*self.versions, *(each.record for each in self.dropped)]
+
 
 def empty_ref(dataset: str) -> Ref:
     """Return the ref of a dataset that has no versions yet, with a fresh nonce."""

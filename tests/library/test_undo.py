@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from chunkstore import InvalidInputError, NotFoundError, Store
+from chunkstore import IntegrityError, InvalidInputError, NotFoundError, Store
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.retention import Retention
+from chunkstore.testing.backends import MeddlingBackend
 from chunkstore.testing.trees import random_bytes
 from tests.faults import worlds
 from tests.faults.worlds import new_store, open_store
@@ -128,3 +129,65 @@ def test_times_of_the_rule_are_those_of_the_commit(backend: MemoryBackend) -> No
     rule = Retention(within=time.time() - created + 3600)
     assert not store.thin("data", rule).dropped
     assert [v.number for v in store.thin("data", Retention(within=0)).dropped] == [1, 3, 4]
+
+
+def test_verify_looks_at_what_can_be_brought_back(backend: MemoryBackend) -> None:
+    """A dropped version counts until a collection has let it go, and damage to it is damage."""
+    store = open_store(backend)
+    doomed = store.version("data@2")
+    store.remove("data", [2, 3])
+    assert store.verify().versions == 5
+    backend.delete([f"manifests/{doomed.manifest_id.hex()}"])
+    for addresses in ([], ["data"]):
+        (damage,) = store.verify(addresses).damage
+        assert damage.versions == (("data", 2, 1),)
+    assert store.verify(["data@1"]).well
+    with pytest.raises(IntegrityError) as raised:
+        store.gc(apply=True)
+    assert "once its --grace is over" in (raised.value.hint or "")
+    store.gc(**NOW)
+    result = store.verify()
+    assert result.well
+    assert result.versions == 3
+
+
+def test_verify_names_a_dataset_of_which_all_is_dropped(backend: MemoryBackend) -> None:
+    """Its versions can be brought back, so they are looked at; of an empty one there is nothing."""
+    store = open_store(backend)
+    store.remove("data", [1, 2, 3, 4, 5])
+    assert store.verify(["data"]).versions == 5
+    store.gc(**NOW)
+    with pytest.raises(NotFoundError, match="has no versions"):
+        store.verify(["data"])
+
+
+def test_a_version_that_is_let_go_while_verify_looks_is_no_damage(backend: MemoryBackend) -> None:
+    """A collection works when the ref was read, so that verify looks twice, and one at any call."""
+    for late in range(1, 100):
+        fresh, looks = worlds.copy_of(backend), list[int]()
+        store = open_store(fresh)
+        store.remove("data", [2])
+
+        def meddle(
+            number: int,
+            method: str,
+            key: str,
+            store: Store = store,
+            looks: list[int] = looks,
+            late: int = late,
+        ) -> None:
+            if (method, key) == ("get", "refs/data"):
+                looks.append(number)
+                if len(looks) == 1:
+                    store.gc(**NOW)
+            if number == late:
+                store.remove("data", [3])
+                store.gc(**NOW)
+
+        meddling = MeddlingBackend(fresh, after=meddle)
+        assert open_store(meddling).verify(level="data").damage == (), late
+        assert len(looks) >= 2 or late < looks[0]
+        if late > meddling.calls:
+            break
+    else:
+        pytest.fail("verify makes more calls")

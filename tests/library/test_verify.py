@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,18 @@ from chunkstore import (
     VerifyResult,
 )
 from chunkstore.backends.base import Overwrite
+from chunkstore.events import ignore
+from chunkstore.format.blob import Blob
 from chunkstore.format.gc import GcState, encode_condemned, encode_gc_state
+from chunkstore.format.manifest import PackHint
 from chunkstore.objects import Objects
+from chunkstore.refs import without_expired
 from chunkstore.testing.backends import FaultBackend, MeddlingBackend
 from chunkstore.testing.trees import random_bytes
 from chunkstore.upkeep import Level
+from chunkstore.verify import Verification, VerifyOptions
 from tests.conftest import Place
-from tests.faults.damage import Harm, World, harms, objects_of
+from tests.faults.damage import Harm, World, harms, objects_of, small_lists
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +136,7 @@ def test_damage_outside_of_the_part_is_found_by_its_own_part(world: World, copy:
 
 
 def test_garbage_is_no_damage(world: World, copy: Path) -> None:
-    """What broken pushes leave behind, dropped versions and unlisted packs are no damage."""
+    """What broken pushes leave behind, versions that were let go and unlisted packs are none."""
     with Store.open(str(copy), cache_folder=copy.parent / "cache") as store:
         (copy.parent / "file").write_bytes(random_bytes(300_000, 9))
         store.push(copy.parent / "file", "gone")
@@ -140,6 +146,9 @@ def test_garbage_is_no_damage(world: World, copy: Path) -> None:
         store.remove("gone", [1, 2])
     for path in {*objects_of(copy, "index")} - before:
         path.unlink()  # so its packs are in no segment
+    assert keys(verified(copy)) == ["index/"]  # undo may yet bring the versions back
+    with Store.open(str(copy)) as store:
+        store._refs.swap("gone", lambda ref: without_expired(ref, lambda _: True))
     assert verified(copy).well
     unlisted = next(p for p in objects_of(copy, "data") if p.stat().st_size < 320_000)
     other = copy / "packs" / "ff" / ("ff" * 32)
@@ -278,3 +287,28 @@ def test_verify_on_every_storage(place: Place, tmp_path: Path) -> None:
                 backend.put(pack.key, [harmed], Overwrite())
             found = [damage.key for damage in store.verify(level="data").damage]
             assert found == [pack.key]
+
+
+def test_lists_that_versions_share_are_read_once(world: World, copy: Path) -> None:
+    """A large file that ten versions have costs the requests of one, and is still looked at."""
+    with (
+        Store.open(str(copy), cache_folder=copy.parent / "cache") as store,
+        small_lists(),
+    ):
+        for number in range(10):
+            store.push(io.BytesIO(b"%d" % number), "data", name="one more", keep=True)
+    with Store.open(str(copy)) as store:
+        calls = Counter[str]()
+        reader = store._reader()
+        children = reader.children
+
+        def counted(blob: Blob, hints: Sequence[PackHint]) -> Iterator[Blob]:
+            calls[blob.ids.hex()] += 1
+            return children(blob, hints)
+
+        reader.children = counted  # type: ignore[method-assign]  # counts
+        options = VerifyOptions()
+        with Verification(store._objects, reader, options, ignore, None) as run:
+            assert run.run().well
+    assert calls
+    assert max(calls.values()) == 1
