@@ -29,6 +29,7 @@ from chunkstore.events import Notice, ProgressCallback
 from chunkstore.findings import Mended, RepairResult, VerifyResult
 from chunkstore.format.gc import IDLE, GcState, encode_gc_state
 from chunkstore.format.index import IndexedPack, encode_segment, merge_segments
+from chunkstore.format.pack import PackDirectory
 from chunkstore.format.ref import Ref, encode_ref
 from chunkstore.id_runs import id_list
 from chunkstore.ids import ChunkId, ChunkKind, ManifestId, PackId, SegmentId
@@ -264,18 +265,38 @@ class Repair:
         self._renew_index(check, plan)
 
     def _copy_out(self, check: Verification, pack: PackId, intake: Intake) -> None:
-        """Pack again what is good in a damaged pack and in no other one."""
+        """Pack again what is good in a damaged pack and in no other one that stays.
+
+        What is spoiled in it is taken from packs that a collector has condemned.
+        """
         survey = check.survey
         self._copied_out.add(pack)
         directory = survey.failed[pack].directory or survey.directory_of(pack)
         if directory is None:
             return
-        good = survey.packs.keys() - survey.failed.keys() - survey.condemned  # those will go
+        good = survey.packs.keys() - survey.failed.keys() - survey.condemned
         others = survey.packs_of(directory.ids.tobytes())
-        alone = np.array([packs.isdisjoint(good) for packs in others], bool)
+        left = {
+            identifier: packs
+            for identifier, packs in zip(id_list(directory.ids), others, strict=True)
+            if packs.isdisjoint(good)
+        }
+        self._copy_from(pack, directory, left, intake)
+        doomed = set[PackId]().union(*left.values()) & survey.condemned & survey.packs.keys()
+        for other in sorted(doomed):
+            indexed = _indexed(self._objects, other, survey.packs[other])
+            if indexed is not None:
+                self._copy_from(other, indexed.directory, left, intake)
+
+    def _copy_from(
+        self, pack: PackId, directory: PackDirectory, left: dict[bytes, set[PackId]], intake: Intake
+    ) -> None:
+        """Pack again what a pack gives of the chunks that are left, and take those off."""
+        wanted = np.array([identifier in left for identifier in id_list(directory.ids)], bool)
         read = functools.partial(self._objects.read_pack, pack)
-        for kind, identifier, data in chunks_of(read, directory, alone, layout.pack_key(pack)):
-            intake.take_chunk(kind, identifier, data)
+        for kind, identifier, data in chunks_of(read, directory, wanted, layout.pack_key(pack)):
+            if left.pop(identifier, None) is not None:
+                intake.take_chunk(kind, identifier, data)
 
     def _fetch(self, kind: ChunkKind, ids: list[bytes], intake: Intake) -> None:
         left = set(ids)
