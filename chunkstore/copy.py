@@ -2,18 +2,20 @@
 
 A pack most of which is wanted is taken over as it is, which costs no compression; other chunks are
 packed anew. It keeps its name, to which hints of manifests lead, in a store that was never
-collected: there no name was ever deleted, and a name that was deleted must never come back.
-Manifests are copied byte for byte, so both stores name a version by the same id. The commit is that
-of a push (W0 to W7 of docs/design/consistency.md). Neighbours: `intake` takes chunks in; `store`
-offers it.
+collected: there no name was ever deleted, and a name that was deleted must never come back. So it
+is with manifests: copied byte for byte, so that both stores name a version by the same id; with a
+nonce of their own in a store that was collected, where a version is known by all else. The commit
+is that of a push (W0 to W7 of docs/design/consistency.md). Neighbours: `intake` takes chunks in;
+`store` offers it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,17 +34,14 @@ from chunkstore.errors import (
 from chunkstore.events import Notice, Progress, ProgressCallback
 from chunkstore.findings import CopiedVersion, CopyResult
 from chunkstore.format.blob import Blob
-from chunkstore.format.config import Config
 from chunkstore.format.gc import IDLE
 from chunkstore.format.manifest import Manifest, PackHint, encode_manifest
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.id_runs import IdSet
 from chunkstore.ids import ID_SIZE, ChunkId, ChunkKind, ManifestId, PackId, content_hash
 from chunkstore.intake import Intake, Naming
-from chunkstore.objects import Objects
-from chunkstore.reader import Reader
+from chunkstore.place import Place
 from chunkstore.refs import Refs, resolve
-from chunkstore.segment_cache import SegmentCache
 from chunkstore.spans import Wanted
 
 log = logging.getLogger(__name__)
@@ -53,27 +52,6 @@ _WHOLE: Final = 0.8
 _ATTEMPTS: Final = 5
 _BATCH: Final = 512
 """Chunks that are read at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One of the two stores."""
-
-    objects: Objects
-    config: Config
-    cache: SegmentCache
-    folder: str | None
-    """Where large temporary files may lie; None for the system's folder for them."""
-
-    def reader(self) -> Reader:
-        """Return a reader of the store."""
-        return Reader(self.objects, self.index)
-
-    def index(self) -> ChunkIndex:
-        """Return the whole index."""
-        index = ChunkIndex(self.objects, self.cache)
-        index.load_for_reading()
-        return index
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,69 +204,105 @@ class Copying:
 
     def _version(self, chosen: Chosen, record: VersionRecord) -> CopiedVersion:
         manifest = self._reader.manifest(record.manifest_id)
-        renamed = manifest.dataset != chosen.target
-        identifier = record.manifest_id
-        if renamed:
+        if manifest.dataset != chosen.target:
             manifest = dataclasses.replace(manifest, dataset=chosen.target)
-            identifier = ManifestId(content_hash([encode_manifest(manifest)]))
-        stored = self._refs.get(chosen.target)
-        versions = stored.ref.versions if stored else ()
-        there = next((known for known in versions if known.manifest_id == identifier), None)
+        named = ManifestId(content_hash([encode_manifest(manifest)]))
         for _ in range(_ATTEMPTS):
             before = self._sent
+            stored = self._refs.get(chosen.target)
+            versions = stored.ref.versions if stored else ()
+            there = self._known(versions, named, record, manifest)
             if there is None:
                 self._bring(manifest)
             if self._dry_run:
-                return _copied(chosen, record, identifier, there, new=there is None)
+                return _copied(chosen, record, there, None if there else named)
             done = there
             if there is None:
-                stored = stored or self._refs.create_empty(chosen.target)
-                if renamed:
-                    _, length = self._target.objects.put_manifest(manifest)
-                else:
-                    length = self._target.objects.copy_manifest(identifier, self._source.objects)
-                self._sent += length
-                grown = self._sent - before
+                if stored is None:
+                    self._refs.create_empty(chosen.target)
                 try:
-                    done = self._commit(chosen, record, manifest, identifier, grown)
+                    done = self._commit(chosen, record, manifest, versions, before)
                 except _OvertakenError:
                     self._load()
                     continue
             assert done is not None
             self._set_tags(chosen, record, done)
-            return _copied(chosen, record, identifier, done, new=there is None)
+            return _copied(chosen, record, done, None if there else done.manifest_id)
         raise ConflictError(
             f"what {chosen.target!r} needs was removed meanwhile by a collection or 'rm'",
             hint="run the same command again",
         )
+
+    def _known(
+        self,
+        versions: Sequence[VersionRecord],
+        named: ManifestId,
+        record: VersionRecord,
+        manifest: Manifest,
+    ) -> VersionRecord | None:
+        """Return the version of the target that is this one, whatever its manifest's nonce."""
+        for known in versions:
+            if known.manifest_id == named:
+                return known
+        for known in versions:
+            if _alike(known, record):
+                try:
+                    other = self._target.objects.get_manifest(known.manifest_id)
+                except IntegrityError:
+                    continue  # damaged there
+                if dataclasses.replace(other, nonce=manifest.nonce) == manifest:
+                    return known
+        return None
 
     def _commit(
         self,
         chosen: Chosen,
         record: VersionRecord,
         manifest: Manifest,
-        identifier: ManifestId,
-        grown: int,
+        known: Sequence[VersionRecord],
+        before: int,
     ) -> VersionRecord:
-        """W4 to W7; the version keeps its number where that is free."""
+        """W3 to W7; the version keeps its number where that is free.
+
+        It is none of those that are `known`; `before` is what had been sent before it.
+        """
+        mine: list[ManifestId] = []
+        others = {version.manifest_id for version in known}
 
         def edit(ref: Ref) -> Ref:
-            if any(other.manifest_id == identifier for other in ref.versions):
+            if any(version.manifest_id in mine for version in ref.versions):
                 return ref
+            if any(_alike(v, record) and v.manifest_id not in others for v in ref.versions):
+                raise _OvertakenError  # another copy may have brought it
             number = max(record.number, ref.next_number)
-            new = record._replace(number=number, manifest_id=identifier, stored_bytes=grown)
+            new = record._replace(
+                number=number, manifest_id=mine[-1], stored_bytes=self._sent - before
+            )
             return dataclasses.replace(ref, versions=(*ref.versions, new), next_number=number + 1)
 
+        def guard() -> int:
+            return self._guard(manifest, lambda: mine.append(self._put_manifest(manifest)))
+
+        mine.append(self._put_manifest(manifest))
         try:
-            ref = self._refs.swap(chosen.target, edit, lambda: self._guard(manifest), create=True)
+            ref = self._refs.swap(chosen.target, edit, guard, create=True)
         except MissingObjectError as error:  # a server has looked for more than the view has
             raise _OvertakenError from error
-        return next(r for r in reversed(ref.versions) if r.manifest_id == identifier)
+        return next(r for r in reversed(ref.versions) if r.manifest_id in mine)
 
-    def _guard(self, manifest: Manifest) -> int:
+    def _put_manifest(self, manifest: Manifest) -> ManifestId:
+        """W3: store the manifest, under a name that no collection can be about to delete."""
+        if self._state != IDLE:
+            manifest = dataclasses.replace(manifest, nonce=secrets.token_bytes(16))
+        identifier, length = self._target.objects.put_manifest(manifest)
+        self._sent += length
+        return identifier
+
+    def _guard(self, manifest: Manifest, renew: Callable[[], object]) -> int:
         """W5 and W6: where a collection began meanwhile, every chunk must be in the new view."""
         while (state := self._target.objects.read_gc_state()) != self._state:
             self._state = state
+            renew()
             self._index.load(state, ALL)
             for ids in self._reader.every_id(manifest):
                 if self._absent(ids).any():
@@ -442,22 +456,25 @@ class Copying:
 
 
 class _OvertakenError(Exception):
-    """What a version needs was removed while it was copied."""
+    """What a version needs was removed while it was copied, or another copy brought it."""
+
+
+def _alike(one: VersionRecord, other: VersionRecord) -> bool:
+    """Whether two versions may be the same, by all that refs say of what was pushed."""
+    return one[2:-1] == other[2:-1]  # not by number, manifest and stored bytes
 
 
 def _copied(
-    chosen: Chosen,
-    record: VersionRecord,
-    identifier: ManifestId,
-    there: VersionRecord | None,
-    *,
-    new: bool,
+    chosen: Chosen, record: VersionRecord, there: VersionRecord | None, new: ManifestId | None
 ) -> CopiedVersion:
+    """Say what became of a version; `new` is its id where it was not there before."""
+    identifier = new or (there.manifest_id if there else None)
+    assert identifier is not None
     return CopiedVersion(
         source_dataset=chosen.ref.dataset,
         source_version=record.number,
         dataset=chosen.target,
         version=there.number if there else None,
         manifest_id=identifier,
-        new=new,
+        new=new is not None,
     )

@@ -76,7 +76,8 @@ class CopiedVersion:
         dataset: its dataset where it is now.
         version: its number there, None in a dry run of a version that is not there.
         manifest_id: its manifest there; the same as where it came from, unless the dataset has
-            another name.
+            another name, or something was collected in that store. In a dry run of a version that
+            is not there, what it would be if nothing was.
         new: whether it was not there before.
     """
 

@@ -23,7 +23,6 @@ import numpy as np
 from chunkstore import layout
 from chunkstore.backends.base import CreateOnly, ReplaceIf
 from chunkstore.chunk_index import ChunkIndex
-from chunkstore.copy import Place
 from chunkstore.errors import IntegrityError, KeyAbsentError, UnsupportedFormatError
 from chunkstore.events import Notice, ProgressCallback
 from chunkstore.findings import Mended, RepairResult, VerifyResult
@@ -37,6 +36,7 @@ from chunkstore.intake import Intake
 from chunkstore.mapped_segment import MappedSegment
 from chunkstore.objects import Objects
 from chunkstore.pack_check import PackCheck, chunks_of, read_directory
+from chunkstore.place import Place
 from chunkstore.refetch import Supply
 from chunkstore.refs import Refs, stamped
 from chunkstore.verify import Verification, VerifyOptions

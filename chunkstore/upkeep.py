@@ -16,7 +16,7 @@ from chunkstore.backends.base import Backend
 from chunkstore.backends.emulated import CheckThenPutBackend
 from chunkstore.chunk_index import DEFAULT_BUDGET, ChunkIndex
 from chunkstore.chunker import Chunker
-from chunkstore.copy import Chosen, Copying, Place, choose
+from chunkstore.copy import Chosen, Copying, choose
 from chunkstore.doctor import doctor
 from chunkstore.errors import InvalidInputError, PermissionDeniedError
 from chunkstore.events import ProgressCallback, ignore
@@ -24,6 +24,7 @@ from chunkstore.format.config import SINGLE_WRITER, Config
 from chunkstore.format.ref import Ref, VersionRecord
 from chunkstore.gc import DAY, HOUR, Collector, Confirm, GcOptions, accept
 from chunkstore.objects import Objects
+from chunkstore.place import Place
 from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.refetch import Folder, OtherStore, Supply, unread
@@ -299,8 +300,9 @@ class Upkeep(Opened):
     ) -> findings.CopyResult:
         """Copy versions, with their tags, to another store: only what it lacks, every byte checked.
 
-        Versions keep their manifest ids, and their numbers where those are free there. A copy that
-        was broken off goes on, when it is called again, from what is stored. Versions that are
+        Versions keep their manifest ids where nothing was ever collected, and their numbers where
+        those are free there. A copy that was broken off goes on, when it is called again, from what
+        is stored. Versions that are
         damaged here are left out, and named in the result; all others are copied.
 
         Args:

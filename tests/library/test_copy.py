@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +12,20 @@ import pytest
 
 from chunkstore import (
     BackendError,
+    CopyResult,
     InvalidInputError,
     NotFoundError,
     Notice,
     Store,
 )
 from chunkstore.backends.base import Overwrite
+from chunkstore.backends.memory import MemoryBackend
 from chunkstore.format.gc import GcState, encode_condemned, encode_gc_state
-from chunkstore.testing.backends import CountingBackend, FaultBackend
+from chunkstore.testing.backends import CountingBackend, FaultBackend, MeddlingBackend
 from chunkstore.testing.trees import random_bytes, text_bytes, tree_state
 from tests.conftest import Place
 from tests.faults.damage import Harm, World, objects_of
+from tests.faults.worlds import copy_of, new_store, open_store
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +244,75 @@ def test_copy_between_storages(place: Place, tmp_path: Path) -> None:
         assert history(first) == history(middle) == history(last)
         last.pull("data@v1", tmp_path / "out")
     assert tree_state(tmp_path / "out") == tree_state(tmp_path / "tree")
+
+
+def test_a_copy_at_any_moment_of_a_collection() -> None:
+    """A version that was in the target before and is about to be let go may be copied there again.
+
+    The collector deletes its manifest by name: the copy must not count on that name.
+    """
+    source, first = MemoryBackend(), MemoryBackend()
+    for backend in (source, first):
+        new_store(backend)
+    for number in range(2):
+        open_store(source).push(io.BytesIO(random_bytes(9_000, number)), "data", name="file")
+    open_store(source).copy(open_store(first))
+    open_store(first).remove("data", [1, 2])
+    open_store(first).push(io.BytesIO(b"x"), "other", name="file")
+    for call in range(1, 100):
+        backend = copy_of(first)
+        results: list[CopyResult] = []
+
+        def copy(
+            number: int,
+            *_: str,
+            backend: MemoryBackend = backend,
+            results: list[CopyResult] = results,
+            at: int = call,
+        ) -> None:
+            if number == at:
+                results.append(open_store(source).copy(open_store(backend)))
+
+        meddling = MeddlingBackend(backend, before=copy)
+        open_store(meddling).gc(apply=True, grace=0, reader_grace=0, force=True)
+        if not results:
+            break
+        store = open_store(backend)
+        assert store.verify(level="data").damage == (), call
+        copied = results[0].versions
+        for version in copied:
+            found = store.version(f"data@{version.version}")
+            assert found.manifest_id == version.manifest_id
+        again = open_store(source).copy(store).versions
+        assert [v.new for v in again] == [False, False]
+        assert [v.manifest_id for v in again] == [v.manifest_id for v in copied]
+    else:
+        pytest.fail("a collection makes more calls")
+    assert call > 20
+
+
+def test_copies_at_once_into_a_collected_store() -> None:
+    """Two at the same work leave one version, though each would give its manifest another name."""
+    source, first = MemoryBackend(), MemoryBackend()
+    for backend in (source, first):
+        new_store(backend)
+    open_store(source).push(io.BytesIO(random_bytes(9_000, 1)), "data", name="file")
+    objects = open_store(first).objects
+    objects.put_gc_state(GcState(3, ""), None)
+    for call in range(1, 60):
+        backend = copy_of(first)
+
+        def copy(number: int, *_: str, backend: MemoryBackend = backend, at: int = call) -> None:
+            if number == at:
+                open_store(source).copy(open_store(backend))
+
+        meddling = MeddlingBackend(backend, before=copy)
+        (copied,) = open_store(source).copy(open_store(meddling)).versions
+        store = open_store(backend)
+        assert [v.manifest_id for v in store.dataset("data").versions] == [copied.manifest_id]
+        assert copied.manifest_id != open_store(source).version("data").manifest_id
+        assert store.verify(level="data").well
+        if meddling.calls < call:
+            break
+    else:
+        pytest.fail("a copy makes more calls")
