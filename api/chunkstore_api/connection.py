@@ -35,6 +35,7 @@ class Connection(HttpToolsProtocol):
         self.access_log = False  # whoever reads a link there could use it
         self._limits = limits
         self._refusal: Response | None = None
+        self._reads_no_more = False
         self._in_vain = 0  # bytes since a head was complete or a byte of a body came
         self._in_head = False
         self._waiting_since: float | None = None  # for a whole head, where no request is served
@@ -67,7 +68,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, or refuse what cannot be read."""
-        if self._refusal is not None:
+        if self._reads_no_more:
             return
         self._unset_keepalive_if_required()
         self._in_vain += len(data)
@@ -130,6 +131,7 @@ class Connection(HttpToolsProtocol):
         self._waiting_since = None
         self._in_vain = 0
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", _Answering(self))
 
     def _ambiguity(self) -> str | None:
         found: dict[bytes, list[bytes]] = {}
@@ -170,7 +172,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         answered = self.cycle is None or self.cycle.response_complete
         since = self._waiting_since
-        if self._refusal is not None:
+        if self._reads_no_more:
             self.transport.close()
         elif answered and since is not None and now - since >= idle:
             if self._in_vain:
@@ -187,10 +189,10 @@ class Connection(HttpToolsProtocol):
         """Answer in the place of the application, and take nothing in any more.
 
         Where an answer is on its way it is cut off, since its client would take this one for bytes
-        of it. The line stays open until the next check: to close it with bytes unread would reset
-        it, and the client might not see why.
+        of it.
         """
         self._refusal = answer
+        self._reads_no_more = True
         if self.cycle is not None and not self.cycle.response_complete:
             if self.pipeline or self.cycle.response_started:
                 self.transport.close()
@@ -201,10 +203,33 @@ class Connection(HttpToolsProtocol):
         head = [f"HTTP/1.1 {status} {status.phrase}".encode(), b"connection: close"]
         head += [name + b": " + value for name, value in answer.raw_headers]
         self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + bytes(answer.body))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self._leave()
+
+    def end_answer(self) -> None:
+        """Close behind an answer, without a loss of it where its request is still coming."""
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._leave()
         else:
             self.transport.close()
+
+    def _leave(self) -> None:
+        """Take nothing in any more, and close at the next check.
+
+        To close a line with bytes unread would reset it, and the client, or a proxy, might not see
+        the answer.
+        """
+        self._reads_no_more = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+
+class _Answering:
+    """The transport as an answer has it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.end_answer
 
 
 def _malformed(reason: str) -> Response:

@@ -203,6 +203,19 @@ def test_who_goes_on_after_an_early_answer_is_cut_off(hasty: Served) -> None:
         assert b"HTTP/1.1 400 " in answer(found)
 
 
+def test_who_wants_to_close_sees_an_early_answer(served: Served) -> None:
+    """A line that is to be closed takes the rest of a body that nobody wants, and is not reset."""
+    body = bytes(8 << 20)
+    head = PUT % b"a" + b"Content-Range: bytes 0-1/2\r\nContent-Length: %d\r\n" % len(body)
+    with line(served) as found:
+        found.sendall(head + b"Connection: close\r\n\r\n")
+        early = found.recv(1 << 16)
+        assert early.startswith(b"HTTP/1.1 400 ")
+        assert b"connection: close" in early
+        found.sendall(body)
+        answer(found)
+
+
 def test_who_takes_nothing_is_cut_off(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A download that nobody reads ends, gives its place back, and is no error of the server."""
     store.push(io.BytesIO(bytes(64 << 20)), "pets", name="large")
