@@ -171,10 +171,17 @@ class Copying:
             log.warning("the index was not compacted: %s", error)
 
     def _load(self) -> None:
-        """W0."""
-        self._state = self._target.objects.read_gc_state()
-        self._index.load(self._state, ALL)
-        self._pages.clear()
+        """W0; once more where a collection ended in between, and its list went."""
+        while True:
+            self._state = self._target.objects.read_gc_state()
+            self._pages.clear()
+            try:
+                self._index.load(self._state, ALL)
+            except MissingObjectError:
+                if self._target.objects.read_gc_state() == self._state:
+                    raise
+            else:
+                return
 
     def _absent(self, ids: bytes) -> npt.NDArray[np.bool_]:
         """Return which of the joined ids the view lacks.

@@ -1,4 +1,4 @@
-"""One run: a store, its weather, and actors who push, read, tag, remove and collect."""
+"""One run: a store, its weather, and actors who push, read, tag, remove, bring back and collect."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from unittest import mock
 
 from chunkstore import ChunkerSpec, Store, compaction, fragmentation, stretch, view
 from chunkstore.backends.base import Backend
+from chunkstore.backends.memory import MemoryBackend
 from chunkstore.backends.retry import RetryBackend
 from chunkstore.errors import (
     BackendError,
@@ -27,7 +28,7 @@ from chunkstore.gc import Collector, GcOptions, accept
 from chunkstore.objects import Objects
 from tests.simulation.determinism import Time
 from tests.simulation.scheduler import Actor, Call, Link, Scheduler, Weather
-from tests.simulation.truth import Files, LossError, Truth, read_version
+from tests.simulation.truth import COPIED, Files, LossError, Truth, read_version
 
 CONFIG: Final = Config(
     store_id=b"simulated stores",
@@ -41,6 +42,8 @@ BLOCKS: Final = tuple(random.Random(n).randbytes(1500 + 1700 * n) for n in range
 OPERATIONS: Final = 4
 """How much each writer does in a run."""
 COLLECTIONS: Final = 3
+RESCUES: Final = 3
+"""How often versions are brought back, or copied from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,18 @@ class World:
             for name, data in files.items():
                 (tree / name).write_bytes(data)
             self.trees.append((tree, files))
+        self.elsewhere: dict[str, Files] = {}
+        self._other = MemoryBackend()
+        assert Objects(self._other).create_config(CONFIG)
+        for number in (1, 6, 11):
+            tree, files = self.trees[number]
+            message = f"{COPIED} {number}"
+            self.elsewhere[message] = files
+            self.other().push(tree, "there", message=message)
+
+    def other(self) -> Store:
+        """Open a store with three versions, which nobody changes."""
+        return Store(self._other, CONFIG, None)
 
 
 class Run:
@@ -97,6 +112,7 @@ class Run:
         self.chance = random.Random(seed * 7 + 1)  # of what is done; `chance` is the library's own
         self.world = world
         self.truth = Truth(clock)
+        self.truth.pushed.update(world.elsewhere)
         self.clock = clock
         self.weather = weather or _weather(self.chance)
         self.scheduler = Scheduler(random.Random(seed * 7 + 2), clock, self.weather)
@@ -111,6 +127,7 @@ class Run:
             **{f"writer {n}": self._write for n in range(writers)},
             **{f"gc {n}": self._collect for n in range(collectors)},
             "reader": self._read,
+            "rescuer": self._rescue,
         }
 
     def store(self, actor: Actor) -> Store:
@@ -162,13 +179,46 @@ class Run:
         numbers = [version.number for version in store.dataset(dataset).versions]
         chosen = self.chance.sample(numbers, self.chance.randint(1, len(numbers)))
         self.scheduler.note(actor.name, "REMOVE", dataset, str(chosen))
-        self.truth.dropped.update((dataset, number) for number in chosen)
+        removed = [(dataset, number) for number in chosen]
+        self.truth.dropped.update(removed)
+        self.truth.removals.update(removed)
+        self.truth.open_removals.update(removed)
         store.remove(dataset, chosen)
+        self.truth.open_removals.subtract(removed)
 
     def _tag(self, store: Store, actor: Actor) -> None:
         dataset = self.chance.choice(DATASETS)
         version = self.chance.choice(store.dataset(dataset).versions)
         store.tag(f"{dataset}@{version.number}", "good")
+
+    def _rescue(self, actor: Actor) -> None:
+        for _ in range(RESCUES):
+            doing = self.chance.choice([self._undo, self._copy])
+            try:
+                doing(self.store(actor), actor)
+            except (ConflictError, NotFoundError) as error:
+                self.scheduler.note(actor.name, "gives up", "", str(error)[:60])
+            except BackendError as error:
+                self._expected(error)
+                self.scheduler.note(actor.name, "fails", "", str(error)[:60])
+
+    def _undo(self, store: Store, actor: Actor) -> None:
+        dataset = self.chance.choice(DATASETS)
+        self.scheduler.note(actor.name, "UNDO", dataset, "")
+        begun = self.truth.removals.copy()
+        numbers = [version.number for version in store.undo(dataset)]
+        self.scheduler.note(actor.name, "UNDONE", dataset, str(numbers))
+        self.truth.brought_back(dataset, numbers, begun)
+
+    def _copy(self, store: Store, actor: Actor) -> None:
+        dataset = self.chance.choice(DATASETS)
+        number = self.chance.randint(1, len(self.world.elsewhere))
+        self.scheduler.note(actor.name, "COPY", dataset, f"there@{number}")
+        result = self.world.other().copy(store, [f"there@{number}"], dataset=dataset)
+        (copied,) = result.versions
+        assert copied.version is not None
+        self.scheduler.note(actor.name, "COPIED", dataset, f"is {copied.version}")
+        self.truth.acknowledge(dataset, copied.version, list(self.world.elsewhere)[number - 1])
 
     def _collect(self, actor: Actor) -> None:
         for _ in range(COLLECTIONS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from chunkstore import layout
 from chunkstore.backends.base import Buffer, PutMode
@@ -28,6 +29,10 @@ from tests.simulation.determinism import Time
 
 Files = Mapping[str, bytes]
 
+COPIED: Final = "from elsewhere"
+"""How the messages of versions begin that are copied into the store: of each there may be two, if
+one was dropped, copied again, and brought back."""
+
 
 class LossError(AssertionError):
     """A promise was broken."""
@@ -39,6 +44,8 @@ class Truth(MemoryBackend):
     Attributes:
         pushed: what the push with each message pushes; messages are unique.
         dropped: versions (dataset, number) that somebody began to remove.
+        removals: how often somebody began to remove each.
+        open_removals: how many of these were not heard to be done.
         acknowledged: versions (dataset, number) whose push returned, with their messages.
         deleted: how many packs were deleted.
     """
@@ -47,6 +54,8 @@ class Truth(MemoryBackend):
         super().__init__(clock=clock.time)
         self.pushed: dict[str, Files] = {}
         self.dropped: set[tuple[str, int]] = set()
+        self.removals: Counter[tuple[str, int]] = Counter()
+        self.open_removals: Counter[tuple[str, int]] = Counter()
         self.acknowledged: dict[tuple[str, int], str] = {}
         self.deleted = 0
         self.refs: dict[str, Ref] = {}
@@ -117,7 +126,7 @@ class Truth(MemoryBackend):
                 users = [
                     f"{name}@{record.number}"
                     for name, ref in self.refs.items()
-                    for record in ref.versions
+                    for record in ref.promised
                     if bytes.fromhex(lost[0]) in self._needs[record.manifest_id]
                 ]
                 raise LossError(f"I1: {', '.join(users)} lost {len(lost)} chunks of {pack}")
@@ -125,17 +134,18 @@ class Truth(MemoryBackend):
     def _set_ref(self, key: str, data: bytes) -> None:
         ref = decode_ref(data, key)
         before = self.refs.get(ref.dataset)
-        old = {r.number: r.manifest_id for r in before.versions} if before else {}
-        new = {r.number: r.manifest_id for r in ref.versions}
+        old = {r.number: r.manifest_id for r in before.promised} if before else {}
+        new = {r.number: r.manifest_id for r in ref.promised}
+        listed = {r.number for r in ref.versions}
         if any(old.get(number, manifest) != manifest for number, manifest in new.items()):
             raise LossError(f"I3: a version of {ref.dataset} became another one")
-        for number in old.keys() - new.keys():
+        for number in old.keys() - listed:
             if (ref.dataset, number) not in self.dropped:
                 raise LossError(f"I3: {ref.dataset}@{number} vanished, and nobody removed it")
-        messages = [record.message for record in ref.versions]
+        messages = [r.message for r in ref.versions if not r.message.startswith(COPIED)]
         if len(set(messages)) < len(messages):
             raise LossError(f"I4: a push made two versions of {ref.dataset}")
-        for record in ref.versions:
+        for record in ref.promised:
             if record.number not in old:
                 needs = self._read_needs(record.manifest_id, f"{ref.dataset}@{record.number}")
                 self._needed.update(needs)
@@ -164,9 +174,20 @@ class Truth(MemoryBackend):
 
     def _require_unused(self, key: str) -> None:
         for name, ref in self.refs.items():
-            for record in ref.versions:
+            for record in ref.promised:
                 if layout.manifest_key(record.manifest_id) == key:
                     raise LossError(f"I1: the manifest of {name}@{record.number} was deleted")
+
+    def brought_back(
+        self, dataset: str, numbers: Sequence[int], before: Counter[tuple[str, int]]
+    ) -> None:
+        """Note that an undo returned, which began after the removals `before`."""
+        listed = {record.number for record in self.refs[dataset].versions}
+        for number in numbers:
+            key = (dataset, number)
+            again = self.open_removals[key] or self.removals[key] > before[key]
+            if number not in listed and not again:
+                raise LossError(f"I3: {dataset}@{number} was brought back and is not there")
 
     def acknowledge(self, dataset: str, number: int, message: str) -> None:
         """Note that a push returned: its version is there, or somebody removed it."""

@@ -10,6 +10,7 @@ from chunkstore import layout, refs, writer
 from chunkstore.backends.base import Overwrite
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.chunk_index import ABSENT, ChunkIndex
+from chunkstore.copy import Copying
 from chunkstore.format import index, pack
 from chunkstore.format.ref import decode_ref, empty_ref, encode_ref
 from chunkstore.objects import Objects, StoredRef
@@ -74,6 +75,17 @@ def _stale_view(_: Any) -> Any:
 
 def _manifest_kept(guard: Any) -> Any:
     return lambda self, manifest, _: guard(self, manifest, lambda: None)
+
+
+def _copied_name(_: Any) -> Any:
+    def put(self: Any, manifest: Any) -> Any:
+        return self._target.objects.put_manifest(manifest)[0]
+
+    return put
+
+
+def _copied_without_a_look(_: Any) -> Any:
+    return lambda self, *_: self._target.objects.read_gc_state().generation
 
 
 def _unconditional(put_ref: Any) -> Any:
@@ -144,6 +156,8 @@ RULES: Final[dict[str, Rule]] = {
     "W5: gc/current is read again": Rule(bend(_Push, "_guard", _no_second_look)),
     "W6: the view is read anew": Rule(bend(_Push, "_guard", _stale_view)),
     "W6: the manifest gets another name": Rule(bend(_Push, "_guard", _manifest_kept)),
+    "copy, W3: a manifest gets another name": Rule(bend(Copying, "_put_manifest", _copied_name)),
+    "copy, W5: gc/current is read again": Rule(bend(Copying, "_guard", _copied_without_a_look)),
     "W7: the ref is replaced only if unchanged": Rule(bend(Objects, "put_ref", _unconditional)),
     "W7: a ref is read back after a refusal": Rule(
         bend_all(
