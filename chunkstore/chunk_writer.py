@@ -8,15 +8,18 @@ bounded. Called by one thread. Neighbours: `ingest` gives the chunks, `packer` p
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from chunkstore.chunk_index import ABSENT, ChunkIndex
+from chunkstore.errors import BackendError
 from chunkstore.estimate import CHUNK_OVERHEAD, PACK_OVERHEAD, FrameEstimate
 from chunkstore.format.config import Config
+from chunkstore.format.index import IndexedPack
 from chunkstore.format.manifest import PackHint
 from chunkstore.format.pack import PackClass
 from chunkstore.frames import FrameRooms
@@ -26,6 +29,10 @@ from chunkstore.limits import MAX_PACK_CHUNKS
 from chunkstore.objects import Objects
 from chunkstore.packer import Packer
 from chunkstore.profile import OFF, Clock
+from chunkstore.sampling import indexed
+from chunkstore.unlisted import Unlisted
+
+log = logging.getLogger(__name__)
 
 _INDEX_BYTES: Final = 128 * 1024 * 1024
 _INDEX_SECONDS: Final = 15.0
@@ -56,17 +63,21 @@ class ChunkWriter:
         estimate: bool,
         workers: ThreadPoolExecutor,
         worker_count: int,
+        unlisted: Unlisted | None = None,
         clock: Clock = OFF,
     ) -> None:
         """Count what is new and sent in `totals`; have frames compressed by `workers`.
 
-        With `estimate` a dry run finds out about what its chunks would take up.
+        With `estimate` a dry run finds out about what its chunks would take up. `unlisted` takes
+        note of packs until they are in the index; `close` does not close it.
         """
+        self._objects = objects
+        self._unlisted = unlisted or Unlisted(None)
         self._index = index
         self._totals = totals
         self._dry_run = dry_run
         self._worker_count = worker_count
-        self._publish = clock.timed("index", index.publish)
+        self._store_segment = clock.timed("index", index.publish)
         self._uploaders = ThreadPoolExecutor(_UPLOADERS, "chunkstore-upload")
         self._sent_lock = threading.Lock()
         self._estimates = {
@@ -172,6 +183,32 @@ class ChunkWriter:
         ticket, pack_class = divmod(-2 - place, 2)
         return self._packers[PackClass(pack_class)].pack_of(ticket)
 
+    def adopt(self) -> None:
+        """Put into the index what an earlier push stored and could not list: `Unlisted.left`.
+
+        Whether it is there, and what is in it, the storage says, not the note.
+        """
+        noted = self._unlisted.left
+        if not noted:
+            return
+        held = self._index.find_packs([pack.pack_id for pack in noted]).tolist()
+        packs = [p for p, number in zip(noted, held, strict=True) if number == ABSENT]
+        if not self._objects.backend.access().guarded:  # else the server holds them against it
+            hints = [PackHint(p.pack_id, p.length, p.directory_offset) for p in packs]
+            there = [indexed(self._objects, hint) for hint in hints]
+            packs = [pack for pack in there if pack is not None]
+        if self._dry_run:
+            self._index.add_packs(packs)
+            return
+        try:
+            if packs:
+                self._publish(packs)
+        except BackendError as error:
+            if error.retryable:
+                raise
+            log.info("packs of an earlier push are not used: %s", error)
+        self._unlisted.forget(noted)
+
     def publish_due(self) -> None:
         """Put durable packs into the index if there are enough of them, or it is time."""
         due = time.monotonic() - self._indexed_at > _INDEX_SECONDS
@@ -186,7 +223,7 @@ class ChunkWriter:
                     for identifier in self._by_place.pop(_place(ticket, pack_class), ()):
                         self._pending.pop(identifier, None)
         if durable:
-            self.index_bytes += self._publish(durable)
+            self._publish(durable)
             self._unindexed_bytes = self._unindexed_chunks = 0
             self._indexed_at = time.monotonic()
 
@@ -196,13 +233,17 @@ class ChunkWriter:
             packer.close()
         durable = [pack for p in self._packers.values() for pack, _ in p.finish()]
         if durable:
-            self.index_bytes += self._publish(durable)
+            self._publish(durable)
 
     def rescue(self) -> None:
         """Put the packs that are durable into the index: what an interrupted push leaves behind."""
         durable = [pack for p in self._packers.values() for pack, _ in p.rescue()]
         if durable:
-            self.index_bytes += self._publish(durable)
+            self._publish(durable)
+
+    def _publish(self, packs: Sequence[IndexedPack]) -> None:
+        self.index_bytes += self._store_segment(packs)
+        self._unlisted.forget(packs)
 
     def _pack(
         self, kind: ChunkKind, identifier: ChunkId, data: bytes | memoryview, label: str
@@ -218,11 +259,12 @@ class ChunkWriter:
         self._by_place.setdefault(place, []).append(identifier)
         return place
 
-    def _sent(self, length: int, chunks: int) -> None:
+    def _sent(self, pack: IndexedPack, tail: bytes) -> None:
+        self._unlisted.note(pack, tail)
         with self._sent_lock:
-            self._totals.sent_bytes += length
-            self._unindexed_bytes += length
-            self._unindexed_chunks += chunks
+            self._totals.sent_bytes += pack.length
+            self._unindexed_bytes += pack.length
+            self._unindexed_chunks += len(pack.directory.ids)
 
 
 def _place(ticket: int, pack_class: PackClass) -> int:

@@ -33,6 +33,7 @@ from chunkstore.pager import Page, Pager
 from chunkstore.profile import OFF, Clock
 from chunkstore.steps import Batch, Gone, Piece, Ready, SourceFile, Step, Taken
 from chunkstore.stretch import Stretches, read_chunks
+from chunkstore.unlisted import Unlisted
 from chunkstore.values import PushedKind
 from chunkstore.walk import FileState, LeftOut
 
@@ -57,6 +58,7 @@ class Ingest:
         config: Config,
         index: ChunkIndex,
         states: FileStates,
+        unlisted: Unlisted,
         *,
         level: int,
         dry_run: bool,
@@ -90,6 +92,7 @@ class Ingest:
             estimate=estimate,
             workers=self._workers,
             worker_count=workers,
+            unlisted=unlisted,
             clock=clock,
         )
         self._pager = Pager(functools.partial(self._chunks.put, ChunkKind.PAGE), self._end_page)
@@ -118,6 +121,7 @@ class Ingest:
 
     def run(self, produce: Callable[[], None]) -> None:
         """Take in everything that `produce` emits; nothing is committed."""
+        self._chunks.adopt()
         try:
             self._clock.timed("walk", produce)()
         except _TakingError as error:

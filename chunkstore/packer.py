@@ -62,10 +62,13 @@ class Packer:
         uploaders: Executor,
         frames_ahead: int,
         packs_ahead: int,
-        on_sent: Callable[[int, int], None],
+        on_sent: Callable[[IndexedPack, bytes], None],
         clock: Clock = OFF,
     ) -> None:
-        """Keep at most `frames_ahead` frames and `packs_ahead` packs at work."""
+        """Keep at most `frames_ahead` frames and `packs_ahead` packs at work.
+
+        A thread of the uploaders calls `on_sent` with each pack that is durable, and its tail.
+        """
         self._clock = clock
         self._config = config
         self._class = pack_class
@@ -230,6 +233,7 @@ class Packer:
         length = sum(len(buffer) for buffer in data)
         pack = PackId(content_hash(data))
         self._put(pack, data)
-        self._on_sent(length, sum(len(frame.ids) for frame in frames))
         offset = length - len(tail)
-        return IndexedPack(pack, length, offset, decode_directory(tail, offset, pack.hex()))
+        durable = IndexedPack(pack, length, offset, decode_directory(tail, offset, pack.hex()))
+        self._on_sent(durable, tail)
+        return durable

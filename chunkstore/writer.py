@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from blake3 import blake3
+
 from chunkstore.archive import in_order
 from chunkstore.census import Census
 from chunkstore.chunk_index import ABSENT, ChunkIndex
@@ -49,6 +51,7 @@ from chunkstore.segment_cache import SegmentCache
 from chunkstore.slicer import Slicer
 from chunkstore.source import Source
 from chunkstore.takeover import TakeOver
+from chunkstore.unlisted import Unlisted
 from chunkstore.values import PushResult, PushStats
 from chunkstore.view import View
 
@@ -119,6 +122,12 @@ class Caches:
         if self.folder is None or source.location is None:
             return None
         return FileStates.path_for(self.folder, source.location)
+
+    def unlisted_of(self, dataset: str) -> str | None:
+        """Return where it is noted what pushes to a dataset could not list."""
+        if self.folder is None:
+            return None
+        return os.path.join(self.folder, "unlisted", blake3(dataset.encode()).hexdigest(16))
 
 
 def push(
@@ -261,11 +270,13 @@ class _Push:
         paths = self._options.paths
         with (
             Census(lambda: self._source.walk(paths)) as census,
+            contextlib.closing(Unlisted(self._caches.unlisted_of(self._dataset))) as unlisted,
             Ingest(
                 self._objects,
                 self._config,
                 self._view.index,
                 states,
+                unlisted,
                 level=self._options.level,
                 dry_run=self._options.dry_run,
                 progress=self._progress,

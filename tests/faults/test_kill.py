@@ -39,7 +39,7 @@ def start(place: Place, verb: str, source: str, target: str) -> subprocess.Popen
 def test_a_killed_push_leaves_no_half_version(place: Place, tmp_path: Path) -> None:
     """After kill -9 the store opens, holds whole versions only, and the same push finishes.
 
-    It sends at most what was missing plus 256 MiB, and makes one version.
+    It sends at most what was missing plus two packs, and makes one version.
     """
     source = tmp_path / "file"
     digest = write_mixture(source, SIZE, 1)

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from chunkstore_api.tokens import Right
 
-from chunkstore import ConflictError, Store, UnavailableError, chunk_writer
+from bench.sites import Site
+from chunkstore import ConflictError, HttpOptions, Store, UnavailableError
 from chunkstore.limits import MIB
 from chunkstore.testing.fault_proxy import fault_proxy
 from chunkstore.testing.line import Answer, Line, Request, running
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
+from tests.api.conftest import tokens_file
 from tests.conftest import Place
 from tests.wire.server_process import ServerProcess, server_process
 
@@ -77,8 +80,9 @@ def meter(server: ServerProcess) -> Iterator[Meter]:
         yield line
 
 
-def opened(meter: Line, cache: Path, deadline: float = 60) -> Store:
-    return Store.open(meter.endpoint, cache_folder=cache, deadline=deadline)
+def opened(meter: Line, cache: Path, deadline: float = 60, token: str | None = None) -> Store:
+    http = HttpOptions(token=token)
+    return Store.open(meter.endpoint, cache_folder=cache, deadline=deadline, http=http)
 
 
 def test_a_server_that_is_killed_and_comes_back(
@@ -104,27 +108,54 @@ def test_a_server_that_is_killed_and_comes_back(
         assert [version.number for version in store.dataset("data").versions] == [1]
 
 
+@pytest.mark.parametrize(("datasets", "gone"), [("*", False), ("team/*", False), ("team/*", True)])
 def test_the_same_push_again(
-    server: ServerProcess,
-    meter: Meter,
-    tree: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    local: Place, tree: Path, tmp_path: Path, datasets: str, gone: bool
 ) -> None:
-    """A push that gave up sends, when it is run again, what was not in the index, and no more."""
-    monkeypatch.setattr(chunk_writer, "_INDEX_BYTES", 2 * PACK)
-    meter.at, meter.then = ("PUT", 9), server.kill
-    with opened(meter, tmp_path / "cache", deadline=1) as store:
+    """A push that gave up sends, when it is run again, nothing that the server had taken.
+
+    It had no time to list any of it. Where that is gone meanwhile, it sends that as well.
+    """
+    local.create(pack_length=PACK).close()
+    file, tokens = tokens_file(tmp_path, mine=(Right.WRITE, datasets))
+    with (
+        server_process(local.url, tmp_path, "--tokens", file.path) as server,
+        running(Meter(server.port)) as meter,
+        opened(meter, tmp_path / "cache", deadline=1, token=tokens["mine"]) as store,
+    ):
+        meter.at, meter.then = ("PUT", 9), server.kill
         with pytest.raises(UnavailableError) as caught:
-            store.push(tree, "data")
+            store.push(tree, "team/data")
         assert "run the same command again" in (caught.value.hint or "")
+        taken = meter.bytes["PUT"]
+        assert taken >= 6 * PACK
+        if gone:
+            with local.open() as behind:
+                objects = behind.objects.backend
+                objects.delete([info.key for info in objects.list("packs/")])
         server.start()
-        before = meter.bytes["PUT"]
+        again = store.push(tree, "team/data")
+        assert again.version == 1
+        lost = taken if gone else 0
+        assert again.stats.new_bytes <= FILES * FILE - taken + lost + MIB
+        assert meter.bytes["PUT"] <= FILES * FILE + lost + MIB
+        store.pull("team/data", tmp_path / "out")
+    assert tree_state(tmp_path / "out") == tree_state(tree)
+
+
+def test_the_same_push_again_after_a_kill(meter: Meter, tree: Path, tmp_path: Path) -> None:
+    """A push that was killed loses no more than the packs that were on their way, two at once."""
+    site = Site(meter.endpoint, None, tmp_path / "cache")
+    child = site.start("push", str(tree), "data")
+    meter.at, meter.then = ("PUT", 9), child.kill
+    child.communicate()
+    assert child.returncode < 0
+    assert meter.bytes["PUT"] >= 6 * PACK
+    with site.open() as store:
         again = store.push(tree, "data")
         assert again.version == 1
-        assert again.stats.new_bytes < FILES * FILE
-        assert meter.bytes["PUT"] <= before + again.stats.sent_bytes
-        assert meter.bytes["PUT"] <= FILES * FILE + 6 * PACK
+        assert meter.bytes["PUT"] <= FILES * FILE + 2 * PACK + MIB
+        assert not store.push(tree, "data").stats.sent_bytes
 
 
 def test_the_same_pull_again(
