@@ -26,10 +26,12 @@ from chunkstore.address import parse_address
 from chunkstore.chunk_index import ABSENT, ALL, ChunkIndex
 from chunkstore.errors import (
     BackendError,
+    ChunkstoreError,
     ConflictError,
     IntegrityError,
     InvalidInputError,
     MissingObjectError,
+    UnsupportedFormatError,
 )
 from chunkstore.events import Notice, Progress, ProgressCallback
 from chunkstore.findings import CopiedVersion, CopyResult
@@ -50,6 +52,7 @@ _WHOLE: Final = 0.8
 """Of which share of its bytes must be wanted for a pack to be copied as it is."""
 
 _ATTEMPTS: Final = 5
+_DAMAGED: Final = (IntegrityError, UnsupportedFormatError)
 _BATCH: Final = 512
 """Chunks that are read at once."""
 
@@ -146,7 +149,7 @@ class Copying:
                 for record in each.records:
                     try:
                         copied.append(self._version(each, record))
-                    except IntegrityError as error:
+                    except _DAMAGED as error:
                         self._fail(each.ref.dataset, record.number, error)
                     self._counts.versions += 1
                     self._tell()
@@ -160,7 +163,7 @@ class Copying:
             seconds=time.monotonic() - started,
         )
 
-    def _fail(self, dataset: str, number: int, error: IntegrityError) -> None:
+    def _fail(self, dataset: str, number: int, error: ChunkstoreError) -> None:
         self._counts.failed.append((dataset, number, error.message))
         self._progress(Notice(message=f"{dataset}@{number} is not copied: {error.message}"))
 
@@ -255,8 +258,8 @@ class Copying:
             if _alike(known, record):
                 try:
                     other = self._target.objects.get_manifest(known.manifest_id)
-                except IntegrityError:
-                    continue  # damaged there
+                except _DAMAGED:
+                    continue  # it is, there
                 if dataclasses.replace(other, nonce=manifest.nonce) == manifest:
                     return known
         return None
@@ -428,7 +431,7 @@ class Copying:
         for hint in manifest.packs:
             try:
                 directory = self._source.objects.read_directory(hint)
-            except IntegrityError:
+            except _DAMAGED:
                 continue  # a hint promises nothing
             ids = directory.ids.tobytes()
             wanted = lacking.contains(ids)

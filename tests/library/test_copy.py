@@ -164,6 +164,33 @@ def test_a_damaged_version_is_left_out(world: World, tmp_path: Path) -> None:
         check(target, world, tmp_path, ["data@1", "data@2"])
 
 
+@pytest.mark.parametrize("byte", [4, 40])
+def test_a_damaged_manifest(world: World, tmp_path: Path, byte: int) -> None:
+    """Of the source it costs its version; of the target the version is copied anew.
+
+    Byte 4 is the version of the format: the manifest may be one of a newer program.
+    """
+    store = world.copy(tmp_path / "damaged")
+    with (
+        Store.open(str(store), cache_folder=tmp_path / "cache") as source,
+        Store.create(str(tmp_path / "target"), cache_folder=tmp_path / "cache") as target,
+    ):
+        target.objects.put_gc_state(GcState(1, ""), None)
+        assert [v.new for v in source.copy(target, ["data"]).versions] == [True, True]
+        first, _ = target.dataset("data").versions
+        key = f"manifests/{first.manifest_id.hex()}"
+        Harm("manifest", key, "flip", 8 * byte).do(tmp_path / "target")
+        assert [v.new for v in source.copy(target, ["data"]).versions] == [True, False]
+        assert [v.new for v in source.copy(target, ["data"]).versions] == [False, False]
+        target.pull("data@3", tmp_path / "out")
+        key = f"manifests/{source.version('data@2').manifest_id.hex()}"
+        Harm("manifest", key, "flip", 8 * byte).do(store)
+        result = source.copy(target)
+        assert [failed[:2] for failed in result.failed] == [("data", 2)]
+        assert {v.source_dataset for v in result.versions} == {"data", "team/other"}
+    assert tree_state(tmp_path / "out") == world.states["data@1"]
+
+
 def test_what_cannot_be_copied(world: World, tmp_path: Path) -> None:
     """Paths, several datasets under one name, and what is not there, are refused."""
     with two(world, tmp_path) as (source, target):
