@@ -8,7 +8,7 @@ Segments are searched *newest first*: those that this view published, then what 
 the order of its clock. So where a chunk is stored twice, the younger copy is taken. A merge keeps
 that order among what it merges, and what it makes counts as new: a preference, not a promise.
 
-Stands on `objects`; neighbours are `segment_cache` and `format.index`.
+Stands on `segment_loader`, which brings the segments, and `pack_table`; neighbour: `view`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from chunkstore import layout
 from chunkstore.compaction import to_merge
-from chunkstore.errors import KeyAbsentError
 from chunkstore.format.gc import IDLE, GcState
 from chunkstore.format.index import (
     IndexedPack,
@@ -33,12 +32,10 @@ from chunkstore.format.index import (
     decode_segment,
     encode_segment,
     merge_segments,
-    open_segment,
 )
 from chunkstore.format.manifest import PackHint
 from chunkstore.id_runs import ranges
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
-from chunkstore.limits import MIB
 from chunkstore.lookup import (
     DamagedSegmentError,
     EntryColumns,
@@ -46,10 +43,11 @@ from chunkstore.lookup import (
     Searched,
     SegmentInMemory,
 )
-from chunkstore.objects import PIECE, Objects
+from chunkstore.objects import Objects
 from chunkstore.pack_table import ABSENT, PackTable
 from chunkstore.sampling import Sampling
 from chunkstore.segment_cache import SegmentCache
+from chunkstore.segment_loader import SegmentLoader
 
 __all__ = ["ABSENT", "Budget", "ChunkIndex", "Places"]
 
@@ -64,10 +62,6 @@ _SHARE: Final = 8
 _RELISTS: Final = 3
 _FETCHERS: Final = 4
 """Segments that are fetched at once: of a long one a piece each is in memory."""
-
-_HELD: Final = 16 * MIB
-"""Bytes of segments that are searched in memory, the shortest: 370,000 chunks, six times as fast
-as a file of the cache. All others are searched where they lie there."""
 
 _SUMMED_AT_ONCE: Final = 500_000
 
@@ -116,13 +110,12 @@ class ChunkIndex:
     def __init__(self, objects: Objects, cache: SegmentCache) -> None:
         self._objects = objects
         self._cache = cache
+        self._loader = SegmentLoader(objects, cache)
         self._lock = threading.RLock()
         self._segments: list[_Loaded] = []  # newest first
         self._ids: set[SegmentId] = set()
         self._packs = PackTable(objects)
         self._sampling: Sampling | None = None
-        self._held = 0
-        self._held_lock = threading.Lock()
         self._lengths: dict[SegmentId, int] = {}
 
     def start(self, state: GcState) -> None:
@@ -164,7 +157,7 @@ class ChunkIndex:
         self._ids.clear()
         self._packs = PackTable(self._objects, condemned)
         self._sampling = None
-        self._held = 0
+        self._loader.forget()
 
     def _load_listed(self, budget: Budget) -> tuple[bool, bool]:
         """Load what is listed; return whether a segment had vanished, and whether all are here."""
@@ -173,7 +166,7 @@ class ChunkIndex:
         for segment, length in sorted(self._lengths.items(), key=lambda item: item[1]):
             if segment in self._ids:
                 continue
-            opened = self._open(segment, length)
+            opened = self._loader.cached(segment, length)
             if opened is None:
                 absent.append(segment)
             else:
@@ -192,7 +185,7 @@ class ChunkIndex:
                 wanted.append(segment)
                 left, requests = left - length, requests - 1
         with ThreadPoolExecutor(_FETCHERS, "chunkstore-index") as pool:
-            fetched = list(pool.map(self._download, wanted))
+            fetched = list(pool.map(lambda s: self._loader.fetched(s, self._lengths[s]), wanted))
         for segment, found in zip(wanted, fetched, strict=True):
             if found is not None:
                 self._add(segment, found, alive=False)
@@ -201,67 +194,16 @@ class ChunkIndex:
             self._sampling = Sampling(self._objects, others)
         return None in fetched, len(wanted) == len(absent)
 
-    def _open(self, segment: SegmentId, length: int) -> Searched | None:
-        """Return a segment of the cache: in memory while there is room, else in its file."""
-        if self._held + length > _HELD:
-            return self._cache.open(segment, length)
-        data = self._cache.read(segment, length)
-        if data is None:
-            return None
-        self._held += length
-        return SegmentInMemory(open_segment(data, layout.segment_key(segment)))
-
-    def _download(self, segment: SegmentId) -> Searched | None:
-        """Fetch, check and cache a segment; None where it is gone. Called by several threads.
-
-        A long one is fetched in pieces, into the cache, and never held whole.
-        """
-        length, where = self._lengths[segment], layout.segment_key(segment)
-        if length > PIECE:
-            pieces = self._objects.segment_pieces(segment, length)
-            try:
-                received = self._cache.receive(segment, length, pieces, where)
-            except KeyAbsentError:
-                return None
-            if received is not None:
-                return received
-        data = self._objects.get_segment(segment)
-        return None if data is None else self._keep(segment, data)
-
-    def _keep(self, segment: SegmentId, data: bytes) -> Searched:
-        """Put a segment into the cache and return it."""
-        where = layout.segment_key(segment)
-        self._cache.keep(segment, data, where)
-        with self._held_lock:  # not the lock of look-ups, under which `load` waits for this
-            held = self._held + len(data) <= _HELD
-            self._held += len(data) if held else 0
-        if held:
-            return SegmentInMemory(decode_segment(data, where))
-        cached = self._cache.open(segment, len(data))
-        return cached or SegmentInMemory(decode_segment(data, where))
-
-    def _mend(self, loaded: _Loaded) -> None:
-        """Take a segment whose cached file turned out to be damaged from the store instead.
-
-        It stays in memory. Where another writer has merged it meanwhile, its chunks are no longer
-        known to this view.
-        """
-        assert loaded.identifier is not None
-        self._cache.drop(loaded.identifier)
-        data = self._objects.get_segment(loaded.identifier)
-        data = encode_segment([]) if data is None else data
-        where = layout.segment_key(loaded.identifier)
-        loaded.segment = SegmentInMemory(decode_segment(data, where))
-
     def _ask(self, loaded: _Loaded, question: Callable[[Searched], T]) -> T:
         try:
             return question(loaded.segment)
         except DamagedSegmentError:
-            self._mend(loaded)
+            assert loaded.identifier is not None
+            loaded.segment = self._loader.mended(loaded.identifier)
             return question(loaded.segment)
 
     def _places(self, loaded: _Loaded, hits: Matches) -> EntryColumns | None:
-        """Return where those entries lie, or None where `_mend` found their segment gone."""
+        """Return where those entries lie, or None where their segment is gone."""
         return self._ask(loaded, lambda s: s.places(hits.at) if s.entries else None)
 
     def _sort(self) -> None:
@@ -283,7 +225,7 @@ class ChunkIndex:
         """
         data = encode_segment(packs)
         segment = self._objects.put_segment(data)
-        kept = self._keep(segment, data)
+        kept = self._loader.keep(segment, data)
         with self._lock:
             self._lengths = {segment: len(data)} | self._lengths
             self._add(segment, kept, alive=True)
@@ -468,8 +410,12 @@ class ChunkIndex:
                 for item in self._segments
                 if isinstance(item.segment, SegmentInMemory)
             }
+
+            def columns(segment: SegmentId) -> IndexSegment | None:
+                return loaded.get(segment) or self._loader.whole(segment, self._lengths[segment])
+
             with ThreadPoolExecutor(_FETCHERS) as pool:
-                parts = list(pool.map(lambda s: loaded.get(s) or self._fetch(s), old))
+                parts = list(pool.map(columns, old))
             segments = [part for part in parts if part is not None]
             if len(segments) < len(old):
                 return
@@ -481,12 +427,3 @@ class ChunkIndex:
                 del self._lengths[segment]
             self._lengths = {merged: len(data)} | self._lengths
             log.info("merged %d index segments into %s", len(old), merged.hex())
-
-    def _fetch(self, segment: SegmentId) -> IndexSegment | None:
-        """Return a segment that the view need not have, or None where it is gone."""
-        where = layout.segment_key(segment)
-        data = self._cache.read(segment, self._lengths[segment])
-        if data is not None:
-            return open_segment(data, where)
-        fetched = self._objects.get_segment(segment)
-        return None if fetched is None else decode_segment(fetched, where)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkstore import chunk_index, compaction, layout, lookup
+from chunkstore import compaction, layout, lookup, segment_loader
 from chunkstore.backends.base import Overwrite
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.chunk_index import ABSENT, ChunkIndex
@@ -58,7 +58,7 @@ def stored(segments: list[list[IndexedPack]], gone: set[PackId]) -> MemoryBacken
 @contextlib.contextmanager
 def searched_in_files() -> Iterator[None]:
     """Search every cached segment in its file, in blocks of two entries."""
-    with mock.patch.object(chunk_index, "_HELD", 0), mock.patch.object(lookup, "_BLOCK", 2):
+    with mock.patch.object(segment_loader, "_HELD", 0), mock.patch.object(lookup, "_BLOCK", 2):
         yield
 
 
@@ -157,7 +157,7 @@ def test_places_that_are_damaged_come_from_the_store(merged: bool) -> None:
     """Where another writer has merged the segment meanwhile, its chunks are no longer known."""
     packs = many_packs(1000, packs=5)
     backend, places, ids = stored([packs], set()), dict_of([packs], set()), every_id([packs])
-    with TemporaryDirectory() as folder, mock.patch.object(chunk_index, "_HELD", 0):
+    with TemporaryDirectory() as folder, mock.patch.object(segment_loader, "_HELD", 0):
         opened(backend, folder)
         index = opened(backend, folder)
         (segment,) = index._segments
@@ -197,7 +197,7 @@ def test_many_entries_are_found_in_a_file(entries: int) -> None:
     backend, places = stored([packs], set()), dict_of([packs], set())
     ids = every_id([packs])
     absent = [bytes(reversed(i)) for i in ids[:2000]]
-    with TemporaryDirectory() as folder, mock.patch.object(chunk_index, "_HELD", 0):
+    with TemporaryDirectory() as folder, mock.patch.object(segment_loader, "_HELD", 0):
         index = opened(backend, folder)
         assert isinstance(index._segments[0].segment, CachedSegment)
         check(index, places, ids[-1000:] + absent)
