@@ -211,8 +211,11 @@ class Job:
                 return
             site.leave()
             output.note(f"the container {site.name} is left")
+        common = self._session.common
+        store = {"--store": common.store, "--endpoint": common.endpoint}
+        options = [f" {name} {shlex.quote(given)}" for name, given in store.items() if given]
         for made in waiting:
-            output.hint(f"to push it: {site.rescue(made)}")
+            output.hint(f"to push it: {site.rescue(made)}{''.join(options)}")
 
     def _tell_end(self, ended: int) -> None:
         if ended:

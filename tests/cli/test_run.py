@@ -6,6 +6,8 @@ import json
 import os
 import pty
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 from chunkstore.testing.trees import tree_state
-from tests.cli.conftest import PROGRAM, Ended, Place, begin, end
+from tests.cli.conftest import PROGRAM, Ended, Place, begin, end, shell
 
 
 def summary(ended: Ended) -> dict[str, object]:
@@ -155,6 +157,15 @@ def test_a_store_that_is_gone_at_the_end(stocked: Place) -> None:
         assert "hint: to push it: chunkstore push out kept\n" in ended.errors
         assert "hint: to push it: chunkstore push out/a 'one:b c'\n" in ended.errors
         (stocked.folder / "gone").rename(stocked.folder / "store")
+    other = stocked.folder / "the other"
+    stocked.well("init", str(other))
+    script = f"mv {shlex.quote(str(other))} gone"
+    ended = stocked.start("run", "--store", str(other), "--out", "out=kept", "sh", "-c", script)
+    assert ended.status == 4
+    (hint,) = re.findall("hint: to push it: (.*)", ended.errors)
+    (stocked.folder / "gone").rename(other)
+    assert shell(hint).returncode == 0
+    assert stocked.well("ls", "--store", str(other)).lines == ["kept"]
     unreadable = stocked.file("out/b")
     script = f"import os; os.unlink({str(unreadable)!r}); os.symlink(b'\\xff', 'out/b')"
     ended = stocked.start("run", "--out", "out=kept", sys.executable, "-c", script)
