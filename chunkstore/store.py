@@ -1,12 +1,12 @@
-"""The facade: create or open a store, push, pull, read, name and drop versions.
+"""The facade: create or open a store, push, pull, read.
 
-All else in the library stands below this module. `upkeep` has the methods that look after a store.
+All else in the library stands below this module. `versions` has the methods that name, drop and
+bring back versions, `upkeep` those that look after a store.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TypeAlias
 
@@ -22,24 +22,22 @@ from chunkstore.events import ProgressCallback, ignore
 from chunkstore.filters import PathFilter
 from chunkstore.format.config import ChunkerSpec
 from chunkstore.format.manifest import Entry, EntryKind
-from chunkstore.format.ref import Ref
-from chunkstore.inspection import dropped_version_of, version_of
+from chunkstore.inspection import version_of
 from chunkstore.objects import Objects
 from chunkstore.profile import OFF, Profile
-from chunkstore.refs import dropped_last, resolve, with_dropped, with_tag, without_versions
 from chunkstore.restore import LinkPolicy, PullOptions, restore
-from chunkstore.retention import NANO, Retention, judge
 from chunkstore.segment_cache import root_folder
 from chunkstore.source import Source, open_source
 from chunkstore.stream import FileContent, buffered, open_content
 from chunkstore.target import check_apart
 from chunkstore.upkeep import Upkeep
+from chunkstore.versions import Versions
 from chunkstore.writer import PushOptions, push
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
 
-class Store(Upkeep):
+class Store(Versions, Upkeep):
     """A store that is open. Use it as a context manager, or call `close`. Thread-safe.
 
     Every method may raise BackendError where the storage fails, and IntegrityError where what is
@@ -395,95 +393,6 @@ class Store(Upkeep):
         found = [self._resolve(parse_address(address))[1] for address in (before, after)]
         manifests = [reader.manifest(record.manifest_id) for record in found]
         yield from inspection.diff(reader, *manifests, start=start)
-
-    def tag(self, address: str | Address, name: str) -> values.Version:
-        """Name a version and return it; the name moves there from wherever it was.
-
-        Raises:
-            NotFoundError: no such dataset or version.
-            InvalidInputError: a name that no tag may have.
-        """
-        where = parse_address(address)
-        _, record = self._resolve(where)
-
-        ref = self._swap(where.dataset, lambda ref: with_tag(ref, name, record.number))
-        return version_of(ref, record)
-
-    def untag(self, dataset: str, name: str) -> None:
-        """Take a name away.
-
-        Raises:
-            NotFoundError: there is no such dataset, or it has no such tag.
-        """
-        self._swap(dataset, lambda ref: inspection.without_tag(ref, name))
-
-    def remove(self, dataset: str, numbers: Sequence[int]) -> list[values.Version]:
-        """Drop versions and their tags, and return them.
-
-        `undo` brings them back until a collection lets them go, a day later at the earliest unless
-        it is told otherwise.
-
-        Raises:
-            NotFoundError: one of them is not there; none was dropped.
-        """
-        dropped: list[values.Version] = []
-        now = time.time_ns()
-
-        def edit(ref: Ref) -> Ref:
-            dropped[:] = [version_of(ref, resolve(ref, str(number))) for number in numbers]
-            return without_versions(ref, numbers, now)
-
-        self._swap(dataset, edit)
-        return dropped
-
-    def thin(self, dataset: str, keep: Retention, *, dry_run: bool = False) -> values.Thinned:
-        """Drop the versions that a rule does not keep, as `remove` does; return all of both kinds.
-
-        Raises:
-            NotFoundError: there is no such dataset, or it has no versions.
-        """
-        now = time.time_ns()
-        found: list[values.Thinned] = []
-
-        def edit(ref: Ref) -> Ref:
-            judged = judge(ref, keep, now / NANO)
-            leaving = [each.record for each in judged if not each.kept]
-            found[:] = [
-                values.Thinned(
-                    dropped=tuple(version_of(ref, record) for record in leaving),
-                    kept=tuple((version_of(ref, j.record), j.reason) for j in judged if j.kept),
-                )
-            ]
-            return without_versions(ref, [record.number for record in leaving], now)
-
-        edit(self._refs.require(layout.check_name(dataset, "dataset")).ref)
-        if found[0].dropped and not dry_run:
-            self._swap(dataset, edit)
-        return found[0]
-
-    def dropped(self, dataset: str) -> list[values.Version]:
-        """Return the versions that `undo` can bring back, oldest first, with the tags they had."""
-        stored = self._refs.get(layout.check_name(dataset, "dataset"))
-        found = stored.ref.dropped if stored else ()
-        return [dropped_version_of(dataset, each) for each in found]
-
-    def undo(self, dataset: str, numbers: Sequence[int] = ()) -> list[values.Version]:
-        """Bring dropped versions back, with those of their tags that no other version has by now.
-
-        Without `numbers` those that were dropped last, together.
-
-        Raises:
-            NotFoundError: there is no such dropped version, or a collection has let it go; none
-                was brought back.
-        """
-        back: list[int] = []
-
-        def edit(ref: Ref) -> Ref:
-            back[:] = numbers or dropped_last(ref)
-            return with_dropped(ref, back)
-
-        ref = self._swap(dataset, edit)
-        return [version_of(ref, record) for record in ref.versions if record.number in back]
 
     def _push(
         self, source: Source, dataset: str, options: PushOptions, progress: ProgressCallback

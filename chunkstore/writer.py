@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -18,9 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from blake3 import blake3
-
 from chunkstore.archive import in_order
+from chunkstore.caches import Caches
 from chunkstore.census import Census
 from chunkstore.chunk_index import ABSENT, ChunkIndex
 from chunkstore.chunker import Chunker, slow_chunker
@@ -47,7 +45,6 @@ from chunkstore.parent import ParentVersion
 from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, check_expected, check_tag, resolve, with_tag
-from chunkstore.segment_cache import SegmentCache
 from chunkstore.slicer import Slicer
 from chunkstore.source import Source
 from chunkstore.takeover import TakeOver
@@ -87,47 +84,6 @@ class PushOptions:
             check_tag(tag)
         if not 1 <= self.level <= 19:
             raise InvalidInputError(f"compression level {self.level}", hint="from 1 to 19")
-
-
-@dataclass(frozen=True, slots=True)
-class Caches:
-    """Local caches of one store; the folder None keeps nothing."""
-
-    segments: SegmentCache
-    folder: str | None
-    index_budget: int
-
-    @classmethod
-    def below(cls, folder: str | None, store_id: bytes, index_budget: int) -> Caches:
-        """Return the caches of a store in the folder of all stores' caches.
-
-        `index_budget` is how many bytes of the index a push may download into them.
-        """
-        own = os.path.join(folder, store_id.hex()) if folder else None
-        return cls(SegmentCache(os.path.join(own, "index") if own else None), own, index_budget)
-
-    def temporary_folder(self) -> str | None:
-        """Return where large temporary files may lie; None for the system's folder for them."""
-        if self.folder is not None:
-            try:
-                os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            except OSError as error:
-                log.warning("cannot use %s for temporary files: %s", self.folder, error)
-            else:
-                return self.folder
-        return None
-
-    def states_of(self, source: Source) -> str | None:
-        """Return where the file states of a source are cached, None for streams."""
-        if self.folder is None or source.location is None:
-            return None
-        return FileStates.path_for(self.folder, source.location)
-
-    def unlisted_of(self, dataset: str) -> str | None:
-        """Return where it is noted what pushes to a dataset could not list."""
-        if self.folder is None:
-            return None
-        return os.path.join(self.folder, "unlisted", blake3(dataset.encode()).hexdigest(16))
 
 
 def push(
@@ -266,7 +222,7 @@ class _Push:
         clock = self._options.clock
         self._find_parent()
         clock.timed("index", self._load_view)()
-        states = FileStates(self._caches.states_of(self._source))
+        states = FileStates(self._caches.states_of(self._source.location))
         paths = self._options.paths
         with (
             Census(lambda: self._source.walk(paths)) as census,

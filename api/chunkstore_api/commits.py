@@ -31,9 +31,9 @@ from chunkstore.format.ref import Ref, VersionRecord, decode_ref, fit_ref
 from chunkstore.ids import ManifestId
 from chunkstore.limits import MAX_COMMIT_NONCES
 from chunkstore.objects import StoredRef
+from chunkstore.opened import Opened
 from chunkstore.recent import Recent
 from chunkstore.refs import check_tag
-from chunkstore.upkeep import Opened
 from chunkstore.version_check import check_version
 from chunkstore_api.callers import Caller, less
 from chunkstore_api.narrow import Narrow

@@ -5,7 +5,7 @@ Neighbours: `outgoing` and `incoming`, which have the rules; `routes.objects` sp
 
 from __future__ import annotations
 
-from chunkstore.upkeep import Opened
+from chunkstore.opened import Opened
 from chunkstore_api.commits import Commits
 from chunkstore_api.incoming import Incoming
 from chunkstore_api.narrow import Narrow

@@ -16,7 +16,7 @@ from chunkstore.backends.base import Backend, CreateOnly, Presigned, PutMode, Re
 from chunkstore.errors import ConditionFailedError
 from chunkstore.format.gc import decode_condemned, decode_gc_state
 from chunkstore.format.manifest import decode_manifest
-from chunkstore.upkeep import Opened
+from chunkstore.opened import Opened
 from chunkstore_api.callers import Caller, forbidden
 from chunkstore_api.commits import Commits
 from chunkstore_api.keys import LONGEST, Kind, kind_of

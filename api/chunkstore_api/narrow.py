@@ -20,9 +20,9 @@ from chunkstore.errors import IntegrityError, UnsupportedFormatError
 from chunkstore.format.index import IndexedPack
 from chunkstore.format.ref import Ref
 from chunkstore.ids import ID_SIZE, ManifestId, PackId, SegmentId
+from chunkstore.opened import Opened
 from chunkstore.pack_check import read_directory
 from chunkstore.recent import Recent
-from chunkstore.upkeep import Opened
 from chunkstore_api.prefix_file import Mask
 from chunkstore_api.readable import ReadableSets
 from chunkstore_api.redaction import redacted, whole_frames

@@ -16,8 +16,8 @@ from chunkstore.backends.base import Backend, Fetched, ObjectInfo, Presigned
 from chunkstore.chunk_index import ABSENT
 from chunkstore.errors import KeyAbsentError, MissingObjectError, UnavailableError
 from chunkstore.format.gc import IDLE
+from chunkstore.opened import Opened
 from chunkstore.spans import Wanted as Chunk
-from chunkstore.upkeep import Opened
 from chunkstore_api.callers import Caller, less
 from chunkstore_api.conditions import UnsatisfiableError, Wanted
 from chunkstore_api.keys import Kind, chunk_of, kind_of

@@ -20,9 +20,9 @@ from chunkstore.chunk_index import ChunkIndex
 from chunkstore.errors import FilesystemError, IntegrityError
 from chunkstore.format.ref import Ref
 from chunkstore.ids import ManifestId
+from chunkstore.opened import Opened
 from chunkstore.reader import Reader
 from chunkstore.recent import Recent
-from chunkstore.upkeep import Opened
 from chunkstore.version_check import ChunkWalk, without_hints
 from chunkstore_api import prefix_file
 from chunkstore_api.prefix_file import EMPTY, Mask, PrefixFile

@@ -22,10 +22,10 @@ from chunkstore.format.index import (
 from chunkstore.format.manifest import PackHint
 from chunkstore.ids import ID_SIZE, PackId
 from chunkstore.limits import MAX_LIST_LENGTH, MAX_PAGE_LENGTH
+from chunkstore.opened import Opened
 from chunkstore.pack_check import ReadRange, check_directory, check_pack
 from chunkstore.recent import Recent
 from chunkstore.sampling import indexed
-from chunkstore.upkeep import Opened
 from chunkstore_api.refusals import judged, refused
 from chunkstore_api.sent import Sent
 from chunkstore_api.views import Views

@@ -19,9 +19,9 @@ from chunkstore.format.gc import GcState
 from chunkstore.format.pack import HEADER_LENGTH, PackClass, check_header
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.layout import pack_key
+from chunkstore.opened import Opened
 from chunkstore.reader import Reader
 from chunkstore.recent import Recent
-from chunkstore.upkeep import Opened
 
 _PACKS: Final = 1 << 20
 """Of so many packs it is known whether they hold data."""
