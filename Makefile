@@ -6,7 +6,7 @@ WORKERS ?= 3
 SECONDS ?= 60
 RUNS ?= 20000
 
-.PHONY: help venv demo test check lint fuzz simulate large servers api-fuzz bench-http bench-requests bench-age bench-gc soak bench bench-full bench-peers clean
+.PHONY: help venv demo test check lint fuzz simulate large servers api-fuzz bench-http bench-requests bench-age bench-gc bench-verify soak bench bench-full bench-peers clean
 
 help:
 	@echo "make demo     see a real tree pushed, edited, pushed again, pulled and compared"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-requests  requests of a small push and a cold read, by the size of the store"
 	@echo "make soak      8 processes push, drop and collect, killed and stopped; ten minutes a storage"
 	@echo "make bench-gc        a collection of a store of 10 million chunks, its memory and speed"
+	@echo "make bench-verify    a verification of such a store"
 	@echo "make bench-http      a server's streams, beside those of a bare server"
 	@echo "make bench-age       what a pull of the newest of 50 versions reads, against a fresh store"
 	@echo "make bench           chunkstore beside the tools that are installed; about 13 minutes"
@@ -68,6 +69,9 @@ bench-requests: venv
 
 bench-gc: venv
 	$(BIN)/python -m bench.bench_gc
+
+bench-verify: venv
+	$(BIN)/python -m bench.bench_verify
 
 soak: venv
 	$(BIN)/python -m bench.soak --seconds 600

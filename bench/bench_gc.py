@@ -110,8 +110,8 @@ def files_of(ids: IdArray, writer: ChunkWriter, number: int) -> Iterator[Entry]:
         yield Entry(path, EntryKind.FILE, False, 0, FileHash(bytes(ID_SIZE)), "", blob)
 
 
-def make(store: Store, chunks: int, versions: int, folder: Path | None) -> int:
-    """Fill a store; return how many chunks its versions need."""
+def make(store: Store, filled: Iterator[IdArray], versions: int) -> int:
+    """Fill a store with what `filled` yields; return how many chunks its versions need."""
     objects, live = store.objects, 0
     index = ChunkIndex(objects, SegmentCache(None))
     index.start(IDLE)
@@ -128,7 +128,7 @@ def make(store: Store, chunks: int, versions: int, folder: Path | None) -> int:
             workers=workers,
             worker_count=2,
         )
-        for number, ids in enumerate(fill(objects, chunks, folder)):
+        for number, ids in enumerate(filled):
             live += len(ids)
             for entry in files_of(ids, writer, number):
                 data = encode_page([entry])
@@ -223,7 +223,8 @@ def measure(where: str, chunks: int, versions: int, root: Path) -> bool:
         _options()
         started = time.monotonic()
         with Store.create(url, cache_folder=root / "made") as store:
-            live = make(store, chunks, versions, Path(url) if where == "folder" else None)
+            folder = Path(url) if where == "folder" else None
+            live = make(store, fill(store.objects, chunks, folder), versions)
         print(f"{label}  made in {time.monotonic() - started:.0f} s: {live:,} live chunks")
         for mode in ("plan", "apply"):
             row = run(url, root / f"cache-{mode}", mode)
