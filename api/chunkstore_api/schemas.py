@@ -189,6 +189,21 @@ class Dropped(BaseModel):
     dropped: list[int]
 
 
+class UndoBody(BaseModel):
+    """The dropped versions that are to come back."""
+
+    versions: Annotated[
+        list[Number], Field(max_length=1000, description="none means those dropped last, together")
+    ] = []
+
+
+class BroughtBack(BaseModel):
+    """Versions that are there again, the oldest first."""
+
+    dataset: DatasetName
+    versions: list[VersionDocument]
+
+
 class ServerDocument(BaseModel):
     """What a caller may, and what the server can."""
 

@@ -101,6 +101,29 @@ def test_versions_are_dropped(stocked: Served) -> None:
     stocked.problem(stocked.client.delete(f"{DATASET}/versions/2"), 404, "not_found")
 
 
+def test_dropped_versions_come_back(stocked: Served) -> None:
+    """Those that were dropped are listed, and come back with their numbers and tags, by choice."""
+    for version in ("rel~two", "1", "4"):
+        stocked.client.delete(f"{DATASET}/versions/{version}")
+    url = f"{DATASET}/dropped"
+    for limit in (1, 2, 100):
+        listed = list(paged(stocked, url, "versions", "before", limit=limit))
+        assert [(v["version"], v["tags"]) for v in listed] == [(4, []), (2, ["rel/two"]), (1, [])]
+    undo = f"{DATASET}/undo"
+    back = stocked.client.post(undo, json={"versions": [2, 1]}).json()["versions"]
+    assert [(v["version"], v["tags"], v["message"]) for v in back] == [
+        (1, [], "m0"),
+        (2, ["rel/two"], "m1"),
+    ]
+    stocked.problem(stocked.client.post(undo, json={"versions": [4, 1]}), 404, "not_found")
+    assert [v["version"] for v in stocked.client.get(url).json()["versions"]] == [4]
+    assert [v["version"] for v in stocked.client.post(undo, json={}).json()["versions"]] == [4]
+    stocked.problem(stocked.client.post(undo, json={}), 404, "not_found")
+    stocked.problem(stocked.client.post(undo, json={"versions": ["x"]}), 400, "invalid_input")
+    assert stocked.client.get(url).json() == {"dataset": "team/pets", "versions": [], "next": None}
+    assert [v.number for v in stocked.store.dataset("team/pets").versions] == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -103,6 +103,8 @@ ROWS = {
     ("GET", VERSION + "/entries"): of(READ, LATEST + "/entries"),
     ("GET", VERSION + "/diff/{before:version}"): of(READ, LATEST + "/diff/latest"),
     ("DELETE", VERSION): of(ADMIN, LATEST),
+    ("GET", f"/v1/datasets/{NAME}/dropped"): of(READ, PETS + "/dropped"),
+    ("POST", f"/v1/datasets/{NAME}/undo"): of(ADMIN, PETS + "/undo", json={}),
     ("GET", f"/v1/datasets/{NAME}"): of(READ, PETS),
     ("GET", f"/v1/datasets/{NAME}/stat"): of(READ, PETS + "/stat"),
     ("GET", f"/v1/datasets/{NAME}/versions"): of(READ, PETS + "/versions"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
 from chunkstore.address import Address
+from chunkstore.values import Version
 from chunkstore_api.context import ADMIN, READ, WRITE, Served, may_see
 from chunkstore_api.pages import changes_page, entries_page
 from chunkstore_api.routes.files import Name, VersionName
 from chunkstore_api.schemas import (
+    BroughtBack,
     Changes,
     DatasetSizes,
     Dropped,
@@ -19,6 +22,7 @@ from chunkstore_api.schemas import (
     Names,
     StoreSizes,
     TagBody,
+    UndoBody,
     VersionDocument,
     Versions,
     VersionSizes,
@@ -35,6 +39,7 @@ VERSION = DATASET + "/versions/{version:version}"
 Limit = Annotated[int, Query(ge=1, le=1000, description="the most that one page has")]
 AfterPath = Annotated[str, Query(description="the last path of the page before")]
 TagName = Annotated[str, Path(description="`~` for each slash", examples=["prod"])]
+BeforeNumber = Annotated[int | None, Query(description="the last number of the page before")]
 BeforeName = Annotated[str, Path(description="number, tag, `latest`, `~N`", examples=["1"])]
 
 
@@ -81,7 +86,7 @@ def get_version(served: Served, name: Name, version: VersionName) -> VersionDocu
 
 @router.delete(VERSION, dependencies=ADMIN)
 def drop_version(served: Served, name: Name, version: VersionName) -> Dropped:
-    """Drop a version and its tags; what it alone used is reclaimed by a collection."""
+    """Drop a version and its tags; `undo` brings them back until a collection reclaims them."""
     number = served.store.version(Address(name, version)).number
     dropped = served.store.remove(name, [number])
     return Dropped(dataset=name, dropped=[each.number for each in dropped])
@@ -116,13 +121,34 @@ def delete_tag(served: Served, name: Name, tag: TagName) -> None:
 def list_versions(
     served: Served,
     name: Name,
-    before: Annotated[int | None, Query(description="the last number of the page before")] = None,
+    before: BeforeNumber = None,
     limit: Limit = 100,
 ) -> Versions:
     """List the versions of a dataset, the newest first."""
-    found = list(reversed(served.store.dataset(name).versions))
-    if before is not None:
-        found = [version for version in found if version.number < before]
+    return _page(name, served.store.dataset(name).versions, before, limit)
+
+
+@router.get(DATASET + "/dropped", dependencies=READ)
+def list_dropped(
+    served: Served,
+    name: Name,
+    before: BeforeNumber = None,
+    limit: Limit = 100,
+) -> Versions:
+    """List the versions that `undo` can bring back, the newest first, with the tags they had."""
+    return _page(name, served.store.dropped(name), before, limit)
+
+
+@router.post(DATASET + "/undo", dependencies=ADMIN)
+def undo(served: Served, name: Name, body: UndoBody) -> BroughtBack:
+    """Bring dropped versions back, with those of their tags that no other version has by now."""
+    back = served.store.undo(name, body.versions)
+    return BroughtBack(dataset=name, versions=[version_document(version) for version in back])
+
+
+def _page(name: str, versions: Sequence[Version], before: int | None, limit: int) -> Versions:
+    """Return a page of versions, which come with ascending numbers."""
+    found = [v for v in reversed(versions) if before is None or v.number < before]
     return Versions(
         dataset=name,
         versions=[version_document(version) for version in found[:limit]],
