@@ -419,6 +419,20 @@ def test_every_verb(server: Guarded, desk: Desk) -> None:
     desk.well("pull", "pets", "out")
     assert (desk.folder / "out/a.txt").read_text() == "other\n"
     desk.well("rm", "pets@1", "--yes")
+    assert "1" in desk.well("undo", "pets", "--list").lines[1]
+    assert "pets@1" in desk.well("undo", "pets").text
+    desk.well("run", "--in", "pets@old=in", "--out", "made=job", "--", "cp", "-r", "in", "made")
+    assert desk.well("cat", "job:a.txt").output == b"a\n"
+    archive = desk.file("pets.tar", desk.well("pull", "pets", "--tar", "-").output)
+    desk.well("push", "--tar", str(archive), "tarred")
+    desk.well("verify", "--read-data")
+    desk.well("repair")
+    desk.well("rm", "job@1", "--yes")
+    none = ("--grace", "0s", "--reader-grace", "0s")
+    desk.well("gc", "--apply", "--yes", "--force", *none)
+    assert "brought back" in desk.failing(4, "undo", "job")
+    desk.well("init", "../mirror")
+    desk.well("copy", "pets", "../mirror:")
     text = desk.well("doctor").text
     assert "admin on all datasets" in text
     assert "honours conditional writes" in text
