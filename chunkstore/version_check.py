@@ -142,10 +142,10 @@ class _Check:
             if self._same[number]:
                 self._check_end(number)
                 continue
+            if page.inline is None:
+                self._need(page.page_id, b"")  # before it is read: it may be there for others only
             entries = self._reader.page(self._manifest, number)
             size += _size(entries)
-            if page.inline is None:
-                self._need(page.page_id, b"")
             for ids, sizes in self._walk.of_page(entries):
                 self._need(ids, sizes)
             self._check_above(number, entries)

@@ -7,6 +7,7 @@ Neighbours: `guarded` asks, `chunkstore.version_check` goes through a version.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from typing import Final
 
@@ -109,14 +110,17 @@ class Commits:
             RequestError: 422, it is not what it says; 409, something of it is not there.
         """
 
-        def sizes_of(ids: bytes, of_files: bool) -> npt.NDArray[np.int64]:
+        def stored(of_files: bool, ids: bytes) -> npt.NDArray[np.int64]:
             sizes = self._views.sizes(state, ids)
             if of_files:
                 sizes[~self._views.are_of_files(state, ids)] = ABSENT
-            if not caller.wide:
-                named = (before.dataset, *caller.named)
-                sizes[~self._narrow.readable(named, ids)] = ABSENT
             return sizes
+
+        def sizes_of(ids: bytes, of_files: bool) -> npt.NDArray[np.int64]:
+            sizes = functools.partial(stored, of_files)
+            if caller.wide:
+                return sizes(ids)
+            return self._narrow.sizes((before.dataset, *caller.named), ids, sizes)
 
         with judged(key):
             try:

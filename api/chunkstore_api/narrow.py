@@ -9,13 +9,15 @@ Neighbours: `readable`, `sent`, `redaction`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from chunkstore import layout
+from chunkstore.chunk_index import ABSENT
 from chunkstore.errors import IntegrityError, UnsupportedFormatError
 from chunkstore.format.index import IndexedPack
 from chunkstore.format.ref import Ref
@@ -113,6 +115,19 @@ class Narrow:
                     wanted = np.frombuffer(ids, f"S{ID_SIZE}")[left].tobytes()
                     found[left] = look(dataset, wanted, oldest)
         return found
+
+    def sizes(
+        self, datasets: Sequence[str], ids: bytes, stored: Callable[[bytes], npt.NDArray[np.int64]]
+    ) -> npt.NDArray[np.int64]:
+        """Return what `stored` gives for n joined ids, ABSENT for what is not readable: (n,).
+
+        It is asked for those that are readable only: how long that takes tells nothing of others.
+        """
+        readable = self.readable(datasets, ids)
+        sizes = np.full(len(readable), ABSENT, np.int64)
+        if readable.any():
+            sizes[readable] = stored(np.frombuffer(ids, f"S{ID_SIZE}")[readable].tobytes())
+        return sizes
 
     def _of_versions(self, dataset: str, ids: bytes, oldest: float) -> Mask:
         ref = self._ref(dataset, oldest)

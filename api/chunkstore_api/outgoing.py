@@ -157,9 +157,9 @@ class Outgoing:
             NotFoundError: the dataset is not there for the caller.
         """
         caller.require(Right.READ, dataset)
-        missing: Mask = self._views.sizes(self._objects.read_gc_state(), ids) == ABSENT
-        if not caller.wide:
-            missing |= ~self._narrow.readable((dataset,), ids)
+        stored = functools.partial(self._views.sizes, self._objects.read_gc_state())
+        sizes = stored(ids) if caller.wide else self._narrow.sizes((dataset,), ids, stored)
+        missing: Mask = sizes == ABSENT
         return missing
 
     def _check_readable(self, caller: Caller, key: str) -> Kind:

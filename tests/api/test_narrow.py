@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,15 @@ from chunkstore_api.tokens import Right
 
 from chunkstore import HttpOptions, Store, layout
 from chunkstore.backends.base import Backend, Buffer, Fetched, PutMode
+from chunkstore.backends.location import open_backend
 from chunkstore.errors import BackendError, NotFoundError
-from chunkstore.format.manifest import Entry, EntryKind, encode_page
+from chunkstore.format.document import encode_document
+from chunkstore.format.manifest import PAGE, Entry, EntryKind, encode_page
 from chunkstore.format.pack import PackClass, decode_directory, decode_trailer
 from chunkstore.format.ref import decode_ref, empty_ref, encode_ref
 from chunkstore.ids import ID_SIZE, ChunkKind, chunk_id
+from chunkstore.objects import Objects
+from chunkstore.testing.backends import CountingBackend
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
 from tests.api.conftest import Served, listing, serving, tokens_file
 from tests.api.forging import (
@@ -35,15 +39,21 @@ from tests.api.forging import (
     put,
     segment_of,
     store_chunks,
+    with_version,
 )
 
 
 @dataclass
 class Scene:
-    """A server with tokens; `pets` and `cats` share packs, `team/a` is to be pushed to."""
+    """A server with tokens; `pets` and `cats` share packs, `team/a` is to be pushed to.
+
+    Attributes:
+        backend: all objects, as they are; counts what is asked of it.
+    """
 
     server: Served
     tokens: dict[str, str]
+    backend: CountingBackend
 
     def client(self, token: str, *datasets: str) -> httpx.Client:
         """Return a client with a token, that names datasets."""
@@ -56,11 +66,6 @@ class Scene:
             },
         )
 
-    @property
-    def backend(self) -> Backend:
-        """All objects, as they are."""
-        return self.server.store.objects.backend
-
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
@@ -72,7 +77,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         all=(Right.ADMIN, "*"),
         writer=(Right.WRITE, "*"),
     )
-    with Store.create(str(tmp_path / "store"), cache_folder=tmp_path / "cache") as store:
+    Store.create(str(tmp_path / "store")).close()
+    calls = CountingBackend(open_backend(str(tmp_path / "store")))
+    with Store(calls, Objects(calls).read_config(), str(tmp_path / "cache")) as store:
         mixed = tmp_path / "mixed"
         mixed.mkdir()
         (mixed / "pet.bin").write_bytes(random_bytes(3_000_000, 1))
@@ -81,7 +88,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         (mixed / "secret.bin").unlink()
         store.push(mixed, "pets")
         with serving(store, tokens=file.path) as server:
-            yield Scene(server, tokens)
+            yield Scene(server, tokens, calls)
 
 
 def ids_of(store: Store, dataset: str) -> set[bytes]:
@@ -269,6 +276,70 @@ def test_what_is_not_readable_is_as_what_is_not_there(scene: Scene) -> None:
         for prefix in ("", "packs/", "uploads/", "uploads/dogs/", "chunks/"):
             answer = client.get("/v1/objects", params={"prefix": prefix})
             scene.server.problem(answer, 403, "forbidden")
+
+
+def test_what_is_not_readable_costs_as_much_as_what_is_not_there(scene: Scene) -> None:
+    """The storage is asked the same for another's object as for an absent one.
+
+    But for packs: their names are hashes of random bytes, which nobody guesses. Absent ones are
+    asked for first, so that nothing is known already of what is there.
+    """
+    store, none = scene.server.store, random_bytes(32, 7)
+    store.push(io.BytesIO(random_bytes(50_000, 9)), "dogs", name="f")
+    dog = min(ids_of(store, "dogs"))
+    index = next(iter(scene.backend.list("index/"))).key
+    page = encode_document(PAGE, [file_entry("f", b"a page that another pushed")])
+    pages = {"secret": page, "nothing": encode_document(PAGE, [file_entry("g", b"nobody's")])}
+    key, data = pack_of((frame_of([page], ChunkKind.PAGE), page), pack_class=PackClass.METADATA)
+    with scene.client("all") as other:
+        assert put(other, key, data).is_success
+        assert put(other, *segment_of(indexed(data))).is_success
+    first = empty_ref("team/a")
+    with scene.client("team", "team~a") as client:
+        version = put(client, "refs/team~a", encode_ref(first)).headers["etag"]
+
+        def committing(draft: Draft) -> Callable[[], httpx.Response]:
+            (record,) = with_version(first, draft).versions
+            assert put(client, layout.manifest_key(record.manifest_id), draft.manifest()).is_success
+            ref = encode_ref(with_version(first, draft))
+            return lambda: put(client, "refs/team~a", ref, version)
+
+        def of_file(content: bytes) -> Callable[[], httpx.Response]:
+            return committing(Draft([[file_entry("f", content)]], dataset="team/a"))
+
+        def of_page(data: bytes) -> Callable[[], httpx.Response]:
+            pages = [[chunk_id(ChunkKind.PAGE, data), "f", 1, [], None]]
+            return committing(Draft([[file_entry("f", b"x")]], {7: pages}, dataset="team/a"))
+
+        def of_key(method: str, key: str) -> Callable[[], httpx.Response]:
+            return lambda: client.request(method, f"/v1/objects/{key}")
+
+        def missing(identifier: bytes) -> Callable[[], httpx.Response]:
+            asked = {"dataset": "team/a", "ids": [identifier.hex()]}
+            return lambda: client.post("/v1/chunks:missing", json=asked)
+
+        pairs = [
+            (of_key(method, absent), of_key(method, there))
+            for method in ("GET", "HEAD")
+            for absent, there in (
+                ("refs/owls", "refs/dogs"),
+                (f"manifests/{none.hex()}", named_by(store, "dogs")),
+                (f"index/{none.hex()}", index),
+                (chunk_key("data", none), chunk_key("data", dog)),
+            )
+        ]
+        pairs += [
+            (missing(none), missing(dog)),
+            (of_file(b"nobody's"), of_file(random_bytes(50_000, 9))),
+            (of_page(pages["nothing"]), of_page(pages["secret"])),
+        ]
+        for absent, there in pairs:
+            absent()
+            answers = []
+            for ask in (absent, there):
+                scene.backend.reset()
+                answers.append((ask().status_code, dict(scene.backend.requests)))
+            assert answers[0] == answers[1]
 
 
 def holds(backend: Backend, key: str, ids: set[bytes]) -> bool:
