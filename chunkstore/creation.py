@@ -51,8 +51,7 @@ def check_creatable(url: str) -> None:
     if isinstance(parse_location(url), HttpLocation):
         raise InvalidInputError(
             "a store is not created through a server",
-            hint="create it where the server runs, in a folder or bucket, and serve it: "
-            "chunkstore init ./store && chunkstore serve --store ./store",
+            hint="create it where the server runs, in a folder or bucket, with init, and serve it",
         )
 
 

@@ -107,7 +107,7 @@ class DamageLog:
 
 
 def _mend(thing: _Thing, *, closely: bool) -> str:
-    """Return the command that mends a thing."""
-    command = "chunkstore repair --read-data" if closely else "chunkstore repair"
+    """Return the verb and options that mend a thing."""
+    command = "repair --read-data" if closely else "repair"
     from_store = bool(thing.versions) or thing.kind in ("ref", "manifest")
     return f"{command} --from STORE" if from_store else command

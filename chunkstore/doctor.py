@@ -203,7 +203,7 @@ def _check_spread(objects: Objects) -> DoctorCheck:
         name="spread",
         ok=False,
         detail=f"the packs of the latest {name!r} have {worst:.1f} times its bytes",
-        hint="pulls read more requests than they need; 'chunkstore gc --apply' packs again what is "
+        hint="pulls read more requests than they need; gc with --apply packs again what is "
         "mostly of versions that were dropped",
     )
 
@@ -220,7 +220,7 @@ def _check_collector(objects: Objects) -> DoctorCheck:
         name="gc",
         ok=False,
         detail=f"a collection is not at its end; {left} condemned packs are left",
-        hint="if none runs now it was broken off: 'chunkstore gc --apply' brings it to its end",
+        hint="if none runs now it was broken off: gc with --apply brings it to its end",
     )
 
 

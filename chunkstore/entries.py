@@ -86,7 +86,7 @@ def entries_below(
         folders = {name[:end] for name in seen for end, c in enumerate(name) if c == "/"}
         raise NotFoundError(
             f"no file or folder {path!r} in that version",
-            hint=near(path, folders.union(seen)) or "'chunkstore ls' lists the files of a version",
+            hint=near(path, folders.union(seen)) or "list the files of the version with ls",
         )
 
 

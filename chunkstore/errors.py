@@ -128,7 +128,7 @@ class IntegrityError(ChunkstoreError):
 
     def __init__(self, message: str, *, key: str | None = None, hint: str | None = None) -> None:
         if hint is None:
-            hint = "run 'chunkstore doctor' and keep the store as it is until the cause is known"
+            hint = "look with doctor, and keep the store as it is until the cause is known"
         super().__init__(message, hint=hint)
         self.key = key
 

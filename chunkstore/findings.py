@@ -18,7 +18,7 @@ class Damage:
         problem: what is wrong with it.
         versions: (dataset, version, number of paths) of every version that lost something with it.
         paths: the first of those paths, as `name@version:path`, at most 100.
-        mend: the command that mends it.
+        mend: the verb of the command line that mends it, with its options.
     """
 
     kind: str

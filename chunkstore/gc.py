@@ -355,7 +355,7 @@ class Collector:
         if self._objects.read_gc_state() != self._state.state:
             raise ConflictError(
                 "another collection has taken this one over and brought it to its end",
-                hint="nothing is lost; run 'chunkstore gc' to see what is left",
+                hint="nothing is lost; gc without --apply shows what is left",
             )
 
     def _rest(self, named: MetIds, index: IndexFiles) -> None:

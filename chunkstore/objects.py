@@ -93,7 +93,7 @@ class Objects:
         except KeyAbsentError as error:
             raise NotFoundError(
                 f"no store at {self.backend.url}",
-                hint="check the address, or create one with 'chunkstore init'",
+                hint="check the address, or create one there with init",
             ) from error
         return decode_config(fetched.data, layout.CONFIG)
 

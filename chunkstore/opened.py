@@ -85,7 +85,7 @@ class Opened:
             raise PermissionDeniedError(
                 f"what chunks take up at {self.url} is told by a token for all datasets only",
                 operation="stat",
-                hint="'chunkstore log' has the sizes of versions",
+                hint="log has the sizes of versions",
             )
         return Savings(self._reader(), self._index())
 

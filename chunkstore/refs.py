@@ -67,7 +67,7 @@ class Refs:
         stored = self._objects.get_ref(dataset)
         if stored is None:
             others = (name for name in self.names() if name != dataset)  # it may have lost its all
-            hint = near(dataset, others) or "'chunkstore ls' lists the datasets"
+            hint = near(dataset, others) or "list the datasets with ls"
             raise NotFoundError(f"no dataset {dataset!r}", hint=hint)
         if not stored.ref.versions:
             raise NotFoundError(
@@ -279,7 +279,7 @@ def dropped_last(ref: Ref) -> list[int]:
     if not ref.dropped:
         raise NotFoundError(
             f"dataset {ref.dataset!r} has no dropped versions",
-            hint="a version can be brought back until 'chunkstore gc' has let it go",
+            hint="a version can be brought back until gc has let it go",
         )
     last = max(each.dropped_ns for each in ref.dropped)
     return [each.record.number for each in ref.dropped if each.dropped_ns == last]
@@ -326,5 +326,5 @@ def check_expected(ref: Ref, expect: str) -> None:
         now = f"version {latest.number}" if latest else "without versions"
         raise ConflictError(
             f"dataset {ref.dataset!r} is {now}, not at {expect!r} as expected",
-            hint="look at what changed with 'chunkstore log', then push again",
+            hint="look at what changed with log, then push again",
         )

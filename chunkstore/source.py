@@ -194,7 +194,7 @@ def open_source(
     if not stat.S_ISREG(mode):
         raise InvalidInputError(
             f"{os.fspath(source)!r} is neither a file nor a folder",
-            hint="push a pipe with 'chunkstore push - DATASET --name PATH'",
+            hint="what comes out of a pipe is pushed from stdin, as - with --name PATH",
         )
     base = os.path.basename(os.path.abspath(source))
     path = _checked(name or unicodedata.normalize("NFC", base))

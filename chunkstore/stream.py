@@ -200,9 +200,7 @@ def open_content(reader: Reader, manifest: Manifest, where: Address) -> FileCont
         if entry.path == where.path and entry.kind == EntryKind.FILE:
             return FileContent(reader, entry, hints)
         break
-    raise NotFoundError(
-        f"{where} is not a file", hint=f"'chunkstore ls {where}' shows what is there"
-    )
+    raise NotFoundError(f"{where} is not a file", hint="list what is there with ls")
 
 
 class StoredFile(io.RawIOBase):

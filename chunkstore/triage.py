@@ -263,7 +263,7 @@ def walk(objects: Objects, marker: Marker, root: Root) -> None:
             f"version {root}: {error.message}",
             key=error.key,
             hint="nothing was deleted; if the version is lost, "
-            f"'chunkstore rm {root}' drops it and gc lets it go once its --grace is over",
+            "rm drops it and gc lets it go once its --grace is over",
         ) from error
 
 
@@ -274,7 +274,7 @@ def _raise_missing(count: int, needers: Sequence[tuple[ChunkId, Root]]) -> NoRet
         f"{count} {noun} in no pack: {named}{'; ...' if count > len(needers) else ''}",
         key=needers[0][0].hex() if needers else None,
         hint="nothing was deleted; bring back what is missing, or drop these versions with "
-        "'chunkstore rm': gc lets them go once their --grace is over",
+        "rm: gc lets them go once their --grace is over",
     )
 
 

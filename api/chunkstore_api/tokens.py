@@ -18,6 +18,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -140,14 +141,14 @@ class TokensFile:
                 data = file.read(LONGEST_FILE + 1)
         except FileNotFoundError:
             raise NotFoundError(
-                f"no tokens file {self.path}", hint="make a token: chunkstore token create NAME"
+                f"no tokens file {self.path}", hint=f"make a token: {self._command('create NAME')}"
             ) from None
         except OSError as error:
             raise FilesystemError(f"cannot read {self.path}: {error.strerror}") from error
         if mode & _OTHERS:
             raise RefusedError(
                 f"everybody on this machine may read {self.path}",
-                hint=f"chmod 600 {self.path}",
+                hint=f"chmod 600 {shlex.quote(self.path)}",
             )
         last = self._last
         if last is None or last[0] != data:
@@ -186,7 +187,7 @@ class TokensFile:
             if any(token.name == name for token in tokens.by_id.values()):
                 raise AlreadyExistsError(
                     f"there is already a token {name!r}",
-                    hint=f"choose another name, or: chunkstore token revoke {name}",
+                    hint=f"choose another name, or: {self._command(f'revoke {name}')}",
                 )
             token = Token(
                 id=secrets.token_hex(6),
@@ -215,8 +216,12 @@ class TokensFile:
                     self._write(replace(tokens, by_id=rest), folder)
                     return token
         raise NotFoundError(
-            f"{self.path} has no token of that id or name", hint="list them: chunkstore token list"
+            f"{self.path} has no token of that id or name",
+            hint=f"list them: {self._command('list')}",
         )
+
+    def _command(self, words: str) -> str:
+        return f"chunkstore token {words} --tokens {shlex.quote(self.path)}"
 
     def _read_or_new(self) -> Tokens:
         if os.path.lexists(self.path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -88,7 +89,7 @@ def read_token(path: str) -> str:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_mode & _OTHERS:
                 raise RefusedError(
-                    f"everybody may read the token in {path}", hint=f"chmod o= {path}"
+                    f"everybody may read the token in {path}", hint=f"chmod o= {shlex.quote(path)}"
                 )
             data = file.read(5000)
     except FileNotFoundError:

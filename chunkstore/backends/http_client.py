@@ -62,8 +62,8 @@ _NO_SERVER_HINT: Final = (
     "s3://bucket/prefix?endpoint=..."
 )
 _GIVE: Final = (
-    "set CHUNKSTORE_TOKEN or CHUNKSTORE_TOKEN_FILE, or keep it with the remote: "
-    "chunkstore remote add NAME URL --token-file FILE"
+    "set CHUNKSTORE_TOKEN or CHUNKSTORE_TOKEN_FILE, or keep it with the remote, by remote add with "
+    "--token-file FILE"
 )
 _OTHER: Final = "ask who runs the server for another token"
 _TLS_HINT: Final = (

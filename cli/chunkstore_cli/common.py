@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 
@@ -26,3 +27,24 @@ class Common:
     store: str | None = None
     endpoint: str | None = None
     stdout_is_taken: bool = False
+
+    def command(self, *words: str) -> str:
+        """Return a command of this program to paste into a shell; it means the same store.
+
+        Args:
+            words: the verb, its arguments and options.
+        """
+        store = {"--store": self.store, "--endpoint": self.endpoint}
+        options = [word for name, given in store.items() if given for word in (name, given)]
+        return " ".join(["chunkstore", *map(quoted, (*words, *options))])
+
+
+def quoted(word: str) -> str:
+    """Return `word` for a shell; bytes that are not to be seen are escapes of bash and zsh."""
+    if word.isprintable():
+        import shlex  # only hints need it
+
+        return shlex.quote(word)
+    plain = set(range(32, 127)) - set(b"'\\")
+    escaped = (chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(word))
+    return f"$'{''.join(escaped)}'"

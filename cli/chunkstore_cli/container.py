@@ -11,7 +11,6 @@ import _thread
 import contextlib
 import posixpath
 import secrets
-import shlex
 import signal
 import subprocess
 import time
@@ -22,6 +21,7 @@ from chunkstore.errors import ConflictError, InvalidInputError
 from chunkstore_cli import output, podman
 from chunkstore_cli.archives import Archive
 from chunkstore_cli.bindings import Input, NoOutputError, Output
+from chunkstore_cli.common import Common
 from chunkstore_cli.engine import Engine, EngineError
 from chunkstore_cli.interrupts import parting_with, passing_on
 from chunkstore_cli.progress import ARCHIVE, Words
@@ -49,8 +49,8 @@ class Container:
         command: Sequence[str],
         folder: str | None,
         *,
+        common: Common,
         more: Sequence[str] = (),
-        quiet: bool = False,
     ) -> None:
         """Take what is to be made; nothing is made yet.
 
@@ -59,8 +59,8 @@ class Container:
             image: what it is made of; the engine may have to fetch it.
             command: what runs in it; nothing for what the image says.
             folder: where it runs, and from where relative paths count.
+            common: whether what the engine says is shown; what commands that are told repeat.
             more: arguments for its making.
-            quiet: do not show what the engine says meanwhile.
         """
         self.name = f"chunkstore-{secrets.token_hex(6)}"
         self._engine = engine
@@ -68,7 +68,7 @@ class Container:
         self._command = command
         self._folder = folder
         self._more = [*more, *(("--workdir", folder) if folder else ())]
-        self._quiet = quiet
+        self._common = common
         self._is_made = self._is_left = self._is_gone = False
         self._runs = False
         self._signals = 0
@@ -103,7 +103,7 @@ class Container:
                 *self._more,
                 self._image,
                 *self._command,
-                relay=not self._quiet,
+                relay=not (self._common.quiet or self._common.json),
             )
         except EngineError:
             self._is_made = False
@@ -223,7 +223,7 @@ class Container:
         path = self.place(made.path).rstrip("/")
         return (
             f"{self._engine.line('cp', f'{self.name}:{path}', '-')} | "
-            f"{shlex.join(['chunkstore', 'push', '--tar', '--unwrap', '-', made.address])}"
+            f"{self._common.command('push', '--tar', '--unwrap', '-', made.address)}"
         )
 
     # signals and the end

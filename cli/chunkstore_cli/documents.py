@@ -153,8 +153,8 @@ def count_kinds(kinds: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def damage_document(damage: Damage) -> dict[str, Any]:
-    """Return one damaged thing."""
+def damage_document(damage: Damage, mend: str) -> dict[str, Any]:
+    """Return one damaged thing; `mend` is the command that mends it."""
     return {
         "type": "damage",
         "kind": damage.kind,
@@ -165,7 +165,7 @@ def damage_document(damage: Damage) -> dict[str, Any]:
             for dataset, number, paths in damage.versions
         ],
         "paths": list(damage.paths),
-        "mend": damage.mend,
+        "mend": mend,
     }
 
 

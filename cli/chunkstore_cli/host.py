@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chunkstore.errors import FilesystemError, NotFoundError, RefusedError
 from chunkstore_cli.bindings import Input, NoOutputError, Output
+from chunkstore_cli.common import Common
 from chunkstore_cli.descriptors import as_given
 from chunkstore_cli.interrupts import passing_on
 from chunkstore_cli.progress import PULL, Words
@@ -39,6 +39,7 @@ class Host:
         folder: str | None,
         variables: Mapping[str, str],
         *,
+        common: Common,
         links: LinkPolicy = "inside",
         delete: bool = False,
     ) -> None:
@@ -48,6 +49,7 @@ class Host:
             command: the program and its arguments.
             folder: where it runs, and from where relative paths count.
             variables: its environment.
+            common: what commands that are told repeat.
             links: which links of inputs are made; as of a pull.
             delete: remove from targets what the versions do not have; as of a pull.
 
@@ -63,6 +65,7 @@ class Host:
         self._command = command
         self._folder = folder
         self._variables = variables
+        self._common = common
         self._links: LinkPolicy = links
         self._delete = delete
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,9 +92,10 @@ class Host:
         """
         target = self.place(wanted.target)
         if self._delete and not is_related(store, wanted.where, target):
+            words = ("pull", "--delete", "--yes", "--links", self._links, str(wanted.where), target)
             raise RefusedError(
                 f"{target} has nothing of {wanted.where}, and --delete would remove all its files",
-                hint=f"if that is meant: chunkstore pull --delete --yes {wanted.where} {target}",
+                hint=f"if that is meant: {self._common.command(*words)}",
             )
         return store.pull(
             wanted.where,
@@ -142,7 +146,7 @@ class Host:
 
     def rescue(self, made: Output) -> str:
         """Return the command that pushes an output again."""
-        return shlex.join(["chunkstore", "push", self.place(made.path), made.address])
+        return self._common.command("push", self.place(made.path), made.address)
 
     def leave(self) -> None:
         """Leave everything as it is, which needs nothing here."""

@@ -211,11 +211,8 @@ class Job:
                 return
             site.leave()
             output.note(f"the container {site.name} is left")
-        common = self._session.common
-        store = {"--store": common.store, "--endpoint": common.endpoint}
-        options = [f" {name} {shlex.quote(given)}" for name, given in store.items() if given]
         for made in waiting:
-            output.hint(f"to push it: {site.rescue(made)}{''.join(options)}")
+            output.hint(f"to push it: {site.rescue(made)}")
 
     def _tell_end(self, ended: int) -> None:
         if ended:

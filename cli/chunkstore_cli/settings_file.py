@@ -55,7 +55,10 @@ class SettingsFile:
                 file.write(text)
             os.replace(temporary, path)
         except OSError as error:
-            raise FilesystemError(f"cannot write {self.path}: {error.strerror}") from error
+            raise FilesystemError(
+                f"cannot write {self.path}: {error.strerror}",
+                hint=f"look at the room and the permissions of {folder}",
+            ) from error
 
 
 def read_settings(path: str, *, known: frozenset[str], private: bool = False) -> SettingsFile:
@@ -71,9 +74,11 @@ def read_settings(path: str, *, known: frozenset[str], private: bool = False) ->
     except FileNotFoundError:
         return SettingsFile(path, private=private)
     except OSError as error:
-        raise FilesystemError(f"cannot read {path}: {error.strerror}") from error
+        raise FilesystemError(
+            f"cannot read {path}: {error.strerror}", hint="make it readable, or move it away"
+        ) from error
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{path} is not UTF-8") from error
+        raise InvalidInputError(f"{path} is not UTF-8", hint="mend it by hand") from error
     return parse_settings(text, path, known=known, private=private)
 
 

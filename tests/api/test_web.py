@@ -281,7 +281,7 @@ def test_damage_is_a_page_of_its_own(tmp_path: Path) -> None:
         get(server.client, "/datasets/gone")
         for url in ("/datasets/bad", "/datasets/gone/versions/1", "/datasets/bad/differences"):
             page = get(server.client, url, 500)
-            assert "Hint: run 'chunkstore doctor'" in page.text
+            assert "Hint: look with doctor" in page.text
         for pack in (tmp_path / "store" / "packs").rglob("*"):
             if pack.is_file():
                 data = bytearray(pack.read_bytes())

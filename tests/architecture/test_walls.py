@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,17 @@ def test_the_library_leaves_the_process_alone(path: Path) -> None:
     }  # fmt: skip
     found = [(line, name) for line, name in _calls(ast.parse(path.read_text()))]
     assert not [(line, name) for line, name in found if name in forbidden]
+
+
+def test_the_library_tells_no_commands() -> None:
+    """A hint of the library names verbs and options: how the store is named it cannot know."""
+    command = re.compile(r"\bchunkstore (init|push|pull|ls|log|rm|undo|gc|verify|repair|doctor)\b")
+    for path in LIBRARY:
+        tree = ast.parse(path.read_text())
+        told = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in told:
+                assert not command.search(node.value), f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))

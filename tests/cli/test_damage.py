@@ -151,6 +151,6 @@ def test_a_folder_that_is_no_store(stocked: Place) -> None:
     """A folder without a store is not found, whatever else lies in it."""
     errors = stocked.failing(4, "ls", "--store", "./pets")
     assert f"no store at {stocked.folder}/pets" in errors
-    assert "chunkstore init" in errors
+    assert "create one there with init" in errors
     assert stocked.failing(4, "push", "pets", "pets", "--store", "./nowhere")
     assert not (stocked.folder / "nowhere").exists()

@@ -122,7 +122,7 @@ def test_json_errors(stocked: Place) -> None:
         "type": "error",
         "code": "not_found",
         "message": "no dataset 'dogs'",
-        "hint": "'chunkstore ls' lists the datasets",
+        "hint": "list the datasets with ls",
         "status": 4,
     }
     assert stocked.run("--json", "psuh").document["code"] == "usage"

@@ -171,10 +171,10 @@ def test_a_dry_run_by_kind(stocked: Place) -> None:
 
 
 def test_slips(stocked: Place) -> None:
-    """The usual slips are answered with the command that was meant."""
+    """The usual slips are answered with the words that was meant."""
     swapped = stocked.run("push", "dogs", "./pets")
     assert swapped.status == 4
-    assert "chunkstore push ./pets dogs" in swapped.errors
+    assert "push ./pets dogs" in swapped.errors
     versioned = stocked.run("push", "pets", "pets@v9")
     assert versioned.status == 2
     assert "--tag v9" in versioned.errors

@@ -14,7 +14,7 @@ def test_a_version_goes(stocked: Place) -> None:
     before = stocked.well("stat", "--json").document["pack_bytes"]
     ended = stocked.well("rm", "pets@1", "--yes")
     assert ended.text.startswith("dropped pets@1 ")
-    assert "'chunkstore gc'" in ended.errors
+    assert "to free the space, after a day at the earliest: chunkstore gc\n" in ended.errors
     assert stocked.well("stat", "--json").document["pack_bytes"] == before
     assert "there is version 2" in stocked.failing(4, "ls", "pets@1")
     stocked.well("pull", "pets@2", "out")

@@ -77,7 +77,7 @@ def test_what_is_gone_is_found_at_every_level(world: World, copy: Path, kind: st
             result = verified(copy, level)  # type: ignore[arg-type]  # it is one
             expected = "index/" if kind == "index" else key
             assert expected in keys(result), (level, result)
-            assert all(damage.mend.startswith("chunkstore repair") for damage in result.damage)
+            assert all(damage.mend.startswith("repair") for damage in result.damage)
         Harm(kind, key, "gone").undo(copy, world.store)
 
 
@@ -269,7 +269,7 @@ def test_an_index_that_is_gone_is_damage_that_costs_no_path(world: World, copy: 
     result = verified(copy)
     assert keys(result) == ["index/"]
     assert result.lost_paths == 0
-    assert result.damage[0].mend == "chunkstore repair --read-data"
+    assert result.damage[0].mend == "repair --read-data"
 
 
 def test_verify_on_every_storage(place: Place, tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ def cat(session: Session, address: str, byte_range: str | None) -> None:
     where = parse_address(address)
     if not where.path:
         raise InvalidInputError(
-            f"no file is named in {address!r}", hint=f"write {address}:PATH; 'chunkstore ls' lists"
+            f"no file is named in {address!r}",
+            hint=f"write {address}:PATH; to see the paths: "
+            f"{session.common.command('ls', '-R', address)}",
         )
     with session.open_store() as store:
         content = store.file_content(where)

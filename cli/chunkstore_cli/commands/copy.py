@@ -9,6 +9,7 @@ import click
 from chunkstore.address import parse_address
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.common import Common
 from chunkstore_cli.documents import copied_document, copy_summary
 from chunkstore_cli.environment import split_place
 from chunkstore_cli.exit_codes import Status
@@ -71,6 +72,9 @@ def copy(session: Session, source: str, target: str, dry_run: bool) -> Status | 
             progress=watch,
         )
     _tell(session, result, dry_run=dry_run)
+    if result.failed and not (session.common.json or session.common.quiet):
+        read = Common(store=from_store) if from_store else session.common
+        output.hint(f"look what is damaged: {read.command('verify')}")
     return Status.DAMAGE if result.failed else None
 
 
@@ -100,5 +104,3 @@ def _tell(session: Session, result: CopyResult, *, dry_run: bool) -> None:
             f"{output.count_text(new, 'new version')}, {known} there already; "
             f"{send} {output.size_text(amount)}{seconds}"
         )
-    if result.failed:
-        output.hint("look what is damaged: chunkstore verify")

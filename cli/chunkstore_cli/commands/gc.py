@@ -102,13 +102,13 @@ def _tell(session: Session, result: GcResult, grace: int) -> None:
             output.line(text)
         if result.plan.refusal:
             output.note(f"note: --apply will refuse: {result.plan.refusal}")
-            output.hint("if that is right: chunkstore gc --apply --force")
+            output.hint("if that is right: the same command with --apply --force")
         elif result.plan.nothing and not result.plan.condemned_packs:
             output.note("there is nothing to delete")
             if grace and (result.plan.restorable or result.plan.young_packs):
                 output.hint("--grace 0s spares nothing, however young")
         else:
-            output.note("nothing was deleted: 'chunkstore gc --apply' does it")
+            output.note("nothing was deleted: the same command with --apply does it")
 
 
 def _plan_lines(plan: GcPlan, grace: int) -> Iterator[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.common import quoted
 from chunkstore_cli.environment import is_address, with_parameters
 from chunkstore_cli.options import s3_options, size_option, verb
 from chunkstore_cli.progress import Words, watching
@@ -95,8 +94,8 @@ def _tell(session: Session, url: str, identifier: str) -> None:
         named = session.common.store
         if named is None or not is_address(named):
             return  # a remote, or what the settings name: it has its name already
-        quoted = shlex.quote(url)
+        address = quoted(url)
         output.hint(
-            f"export CHUNKSTORE_STORE={quoted}, or keep it: "
-            f"chunkstore remote add NAME {quoted} --default"
+            f"export CHUNKSTORE_STORE={address}, or keep it: "
+            f"chunkstore remote add NAME {address} --default"
         )

@@ -55,7 +55,7 @@ def _datasets(session: Session, store: Store, prefix: str, *, long: bool) -> Non
     names = store.datasets(prefix)
     if not (names or session.common.json or session.common.quiet):
         output.note(f"there are no datasets{f' below {prefix}' if prefix else ''}")
-        output.hint("make one: chunkstore push ./folder NAME")
+        output.hint(f"make one: {session.common.command('push', './folder', 'NAME')}")
         return
     if session.common.json:
         rows = (

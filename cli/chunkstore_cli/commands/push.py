@@ -12,6 +12,7 @@ import click
 
 from chunkstore.errors import FilesystemError, InvalidInputError, NotFoundError
 from chunkstore_cli import output
+from chunkstore_cli.common import quoted
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import push_summary
 from chunkstore_cli.exit_codes import Status
@@ -153,13 +154,14 @@ def _check(source: str, dataset: str) -> None:
     if source != "-" and not os.path.lexists(source) and os.path.lexists(dataset):
         raise NotFoundError(
             f"no file or folder {source!r} to push",
-            hint=f"the source comes first: chunkstore push {dataset} {source}",
+            hint=f"the source comes first: push {quoted(dataset)} {quoted(source)}",
         )
     name, at, version = dataset.partition("@")
     if at:
         raise InvalidInputError(
             f"a push cannot choose the version: {dataset!r}",
-            hint=f"it makes the next one; to name that: push {source} {name} --tag {version}",
+            hint="it makes the next one; to name that: "
+            f"push {quoted(source)} {quoted(name)} --tag {quoted(version)}",
         )
 
 

@@ -79,7 +79,7 @@ def add(
     if name in file.remotes:
         raise AlreadyExistsError(
             f"there is already a remote {name!r}: {file.remotes[name]}",
-            hint=f"remove it first: chunkstore remote remove {name}",
+            hint=f"remove it first: chunkstore remote remove {name}{' --local' if local else ''}",
         )
     style = "path" if path_style else None
     url = with_parameters(url, endpoint=endpoint, region=region, ca=ca_file, style=style)

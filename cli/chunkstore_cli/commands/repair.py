@@ -86,7 +86,7 @@ def repair(
         for step in result.mended:
             output.json_line(mended_document(step))
         for damage in result.after.damage:
-            output.json_line(damage_document(damage))
+            output.json_line(damage_document(damage, session.common.command(*damage.mend.split())))
         output.json_line(repair_summary(result, dry_run=dry_run))
     elif common.quiet:
         for damage in result.after.damage:
@@ -119,7 +119,7 @@ class _Asking:
         try:
             confirm(f"mend in {count}?", yes=self._yes, refusal=f"repair would take {count}")
         except RefusedError as refusal:
-            refusal.hint = refusal.hint or "look first: chunkstore repair --dry-run"
+            refusal.hint = refusal.hint or "look first: the same command with --dry-run"
             raise
         return True
 

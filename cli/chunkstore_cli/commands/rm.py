@@ -169,5 +169,7 @@ def _tell(
         output.note("there is nothing to drop")
     elif not dry_run and not session.common.quiet:
         them = "it" if len(versions) == 1 else "them"
-        output.note(f"'chunkstore undo {versions[-1].dataset}' brings {them} back")
-        output.note("'chunkstore gc' frees the space, after a day at the earliest")
+        for name in list(dict.fromkeys(version.dataset for version in versions))[:_NAMED]:
+            output.note(f"to bring {them} back: {session.common.command('undo', name)}")
+        command = session.common.command("gc")
+        output.note(f"to free the space, after a day at the earliest: {command}")

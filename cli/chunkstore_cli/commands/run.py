@@ -168,7 +168,10 @@ def _site(
         from chunkstore_cli.host import Host
 
         given = dict(text.split("=", 1) for text in variables if "=" in text)
-        return Host(command, workdir, {**os.environ, **given}, links=links, delete=delete)
+        environment = {**os.environ, **given}
+        return Host(
+            command, workdir, environment, common=session.common, links=links, delete=delete
+        )
     from chunkstore_cli.container import Container
     from chunkstore_cli.engine import find_engine, split_words
 
@@ -179,8 +182,8 @@ def _site(
         image,
         command,
         workdir,
+        common=session.common,
         more=[*split_words(create_args), *(w for text in variables for w in ("--env", text))],
-        quiet=session.common.quiet or session.common.json,
     )
 
 

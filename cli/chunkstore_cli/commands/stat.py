@@ -107,7 +107,8 @@ def _version(session: Session, store: Store, address: str) -> None:
     where = parse_address(address)
     if where.path:
         raise InvalidInputError(
-            f"a path has no sizes of its own: {address!r}", hint=f"try 'chunkstore ls -l {address}'"
+            f"a path has no sizes of its own: {address!r}",
+            hint=f"see it listed: {session.common.command('ls', '-l', address)}",
         )
     if session.common.quiet:
         output.line(store.version(where).manifest_id.hex())

@@ -77,7 +77,8 @@ def _delete(session: Session, store: Store, dataset: str, name: str) -> None:
 def _list(session: Session, store: Store, dataset: str) -> None:
     if "@" in dataset or ":" in dataset:
         raise InvalidInputError(
-            f"no tag is named for {dataset!r}", hint=f"write: chunkstore tag {dataset} NAME"
+            f"no tag is named for {dataset!r}",
+            hint=f"write: {session.common.command('tag', dataset, 'NAME')}",
         )
     tagged = [(tag, version) for version in store.dataset(dataset).versions for tag in version.tags]
     tagged.sort(key=lambda pair: pair[0])

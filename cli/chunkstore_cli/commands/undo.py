@@ -39,10 +39,10 @@ def undo(session: Session, address: str, listing: bool) -> None:
         if listing:
             _list(session, store, address)
         else:
-            _tell(session, _undo(store, address))
+            _tell(session, _undo(session, store, address))
 
 
-def _undo(store: Store, address: str) -> list[Version]:
+def _undo(session: Session, store: Store, address: str) -> list[Version]:
     where = parse_address(address)
     if where.path:
         raise InvalidInputError(
@@ -53,7 +53,7 @@ def _undo(store: Store, address: str) -> list[Version]:
     if not where.version.isdecimal():
         raise InvalidInputError(
             f"a dropped version has only its number, not {where.version!r}",
-            hint=f"'chunkstore undo {where.dataset} --list' lists them",
+            hint=f"list them: {session.common.command('undo', where.dataset, '--list')}",
         )
     return store.undo(where.dataset, [int(where.version)])
 

@@ -59,7 +59,7 @@ def verify(
         )
     if session.common.json:
         for damage in result.damage:
-            output.json_line(damage_document(damage))
+            output.json_line(damage_document(damage, session.common.command(*damage.mend.split())))
         output.json_line(verify_summary(result))
     elif session.common.quiet:
         for damage in result.damage:
@@ -69,8 +69,8 @@ def verify(
             tell(damage)
         output.line(_told(result))
     if not (result.well or session.common.json or session.common.quiet):
-        for command in dict.fromkeys(damage.mend for damage in result.damage):
-            output.hint(command)
+        for mend in dict.fromkeys(damage.mend for damage in result.damage):
+            output.hint(session.common.command(*mend.split()))
     return None if result.well else Status.DAMAGE
 
 
