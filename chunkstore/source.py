@@ -181,8 +181,8 @@ def open_source(
         file = Found(_checked(name), EntryKind.FILE, "")
         return Source(None, file, PeekedStream(source))
     try:
+        mode = os.stat(source).st_mode  # not of `location`: that of a pipe, /dev/fd/63, is none
         location = os.path.realpath(source)
-        mode = os.stat(location).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL
         raise NotFoundError(f"no file or folder {os.fspath(source)!r} to push") from error
     except OSError as error:

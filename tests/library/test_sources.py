@@ -346,9 +346,13 @@ def test_a_source_that_is_not_there_is_said_to_be_missing(
 def test_a_pipe_as_the_source_is_refused_without_opening_it(store: Store, tmp_path: Path) -> None:
     """It would hang until somebody writes; the hint says how to push a stream."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InvalidInputError) as caught:
-        store.push(tmp_path / "pipe", "data")
-    assert caught.value.hint is not None
+    ends = os.pipe()  # as bash has it for <(command)
+    for source in (tmp_path / "pipe", f"/dev/fd/{ends[0]}"):
+        with pytest.raises(InvalidInputError) as caught:
+            store.push(source, "data")
+        assert caught.value.hint is not None
+    for end in ends:
+        os.close(end)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a//b", ".", "a\\b", ".chunkstore-part-x", ""])
