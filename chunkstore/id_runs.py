@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkstore.format.pack import IdArray
 from chunkstore.ids import ID_SIZE
+from chunkstore.temporary import read_exactly, temporary_file, write_all
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 U64Array: TypeAlias = npt.NDArray[np.uint64]
@@ -97,7 +97,7 @@ class IdRuns:
 
     def __init__(self, folder: str | None, *, most_held: int = MOST_HELD) -> None:
         """Keep the file in `folder`, None for the system's folder of temporary files."""
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="chunkstore-ids-", buffering=0)  # noqa: SIM115  # closed by `close`
+        self._file = temporary_file(folder)
         self._runs: list[_Run] = []
         self._waiting: list[bytes] = []
         self._held = 0
@@ -145,7 +145,7 @@ class IdRuns:
         count = min(high, run.length) - low
         if count <= 0:
             return as_ids(b"")
-        ids = as_ids(read_exactly(self._file.fileno(), count * ID_SIZE, run.at + low * ID_SIZE))
+        ids = as_ids(read_exactly(self._file, count * ID_SIZE, run.at + low * ID_SIZE))
         return ids[in_range(ids, first, end)]
 
 
@@ -184,7 +184,7 @@ class IdSet:
 
     def __init__(self, folder: str | None, *, most_held: int = MOST_HELD) -> None:
         """Keep the file in `folder`, None for the system's folder of temporary files."""
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="chunkstore-ids-", buffering=0)  # noqa: SIM115  # closed by `close`
+        self._file = temporary_file(folder)
         self._levels: list[IdArray] = []  # in memory, sorted, the longest first
         self._runs: list[IdArray] = []
         self._most = most_held
@@ -244,26 +244,3 @@ def _pile(levels: list[IdArray], part: IdArray) -> None:
         part = np.sort(np.concatenate((levels.pop(), part)), kind="stable")
     if len(part):
         levels.append(part)
-
-
-def write_all(file: BinaryIO, data: bytes) -> None:
-    """Write all of it to an unbuffered file."""
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
-
-
-def read_exactly(file: int, length: int, offset: int) -> bytes:
-    """Return that range of a file of our own.
-
-    Raises:
-        EOFError: it ends before.
-    """
-    pieces: list[bytes] = []
-    while length:
-        piece = os.pread(file, length, offset)
-        if not piece:
-            raise EOFError("a temporary file is shorter than what was written to it")
-        pieces.append(piece)
-        length, offset = length - len(piece), offset + len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -9,7 +9,6 @@ who looks some chunks up. Neighbours: `objects` below, `planning` and `reindexin
 from __future__ import annotations
 
 import mmap
-import tempfile
 from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -39,11 +38,10 @@ from chunkstore.id_runs import (
     contained,
     in_range,
     ranges,
-    read_exactly,
-    write_all,
 )
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.objects import Objects
+from chunkstore.temporary import read_exactly, temporary_file, write_all
 
 IntArray = npt.NDArray[np.int64]
 
@@ -155,7 +153,7 @@ class IndexFiles:
     def __init__(self, objects: Objects, folder: str | None) -> None:
         """Begin with nothing; the file lies in `folder`, None for that of temporary files."""
         self._objects = objects
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="chunkstore-index-", buffering=0)  # noqa: SIM115  # closed by `close`
+        self._file = temporary_file(folder)
         self._end = 0
         self._kept: dict[SegmentId, SegmentFile] = {}
         self.segments: list[SegmentFile] = []
@@ -287,7 +285,7 @@ class IndexFiles:
         return as_ids(ids), packs, np.frombuffer(sizes, "<u4")
 
     def _read(self, length: int, offset: int) -> bytes:
-        return read_exactly(self._file.fileno(), length, offset)
+        return read_exactly(self._file, length, offset)
 
     def _list_packs(self, condemned: Collection[PackId]) -> StoredPacks:
         ids, lengths, modified = bytearray(), array("q"), array("d")

@@ -8,7 +8,6 @@ grow with the index. Neighbour: `survey`.
 from __future__ import annotations
 
 import mmap
-import tempfile
 from collections.abc import Collection, Iterator
 from typing import Final, TypeAlias
 
@@ -22,6 +21,7 @@ from chunkstore.id_runs import id_list
 from chunkstore.ids import ID_SIZE, PackId, SegmentId
 from chunkstore.lookup import SegmentInMemory
 from chunkstore.objects import Objects
+from chunkstore.temporary import temporary_file, write_all
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
@@ -45,12 +45,12 @@ class MappedSegment:
 
         Raises:
             KeyAbsentError: it is gone.
+            FilesystemError: there is no room for it in `folder`.
             CorruptObjectError, UnsupportedFormatError: it is damaged.
         """
-        with tempfile.TemporaryFile(dir=folder, prefix="chunkstore-index-") as file:
+        with temporary_file(folder) as file:
             for piece in objects.segment_pieces(identifier, length):
-                file.write(piece)
-            file.flush()
+                write_all(file, piece)
             self._mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
         self.identifier = identifier
         self.segment = columns = decode_segment(

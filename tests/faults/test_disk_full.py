@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -157,6 +157,26 @@ def test_a_full_disk_under_the_caches_costs_only_speed(big_tree: Path, tmp_path:
             store.pull("data", tmp_path / "out")
         assert leftovers(disk) == []
     assert tree_state(tmp_path / "out") == tree_state(big_tree)
+
+
+def test_a_full_disk_under_temporary_files_is_told(big_tree: Path, tmp_path: Path) -> None:
+    """What needs temporary files says what failed and what to do, and works when there is room."""
+    with (
+        small_disk(tmp_path / "disk", 1) as disk,
+        Store.create(str(tmp_path / "store"), cache_folder=disk / "cache") as store,
+    ):
+        store.push(big_tree, "data")
+        works: list[Callable[[], object]] = [store.gc, store.verify]
+        with open(disk / "ballast", "wb", buffering=0) as ballast:
+            free = os.statvfs(disk)
+            ballast.write(bytes(free.f_bavail * free.f_bsize))
+        for work in works:
+            with pytest.raises(FilesystemError, match=r"temporary file.*No space left") as caught:
+                work()
+            assert caught.value.hint == "free some room there, or set another cache folder"
+        (disk / "ballast").unlink()
+        for work in works:
+            work()
 
 
 @pytest.mark.parametrize("verb", ["push", "pull"])
