@@ -53,6 +53,14 @@ class ChunkstoreError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Have it pickled with all that it has, so that it comes out of another process whole."""
+        return _anew, (type(self), self.args), vars(self)
+
+
+def _anew(kind: type[ChunkstoreError], args: tuple[object, ...]) -> ChunkstoreError:
+    return kind.__new__(kind, *args)
+
 
 class InvalidInputError(ChunkstoreError, ValueError):
     """The caller passed something that can never work."""

@@ -5,7 +5,7 @@ Neighbours: `versions`, `upkeep` and `store` say what can be done with it.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NoReturn, Self
 
 from chunkstore import inspection, layout
 from chunkstore.address import Address
@@ -45,6 +45,9 @@ class Opened:
         self._caches = Caches.below(cache_folder, config.store_id, index_budget)
         # For the server, which hands out objects as they are; no part of what the library promises.
         self.objects, self.caches = self._objects, self._caches
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a store is not pickled: open it in each process, by its address")
 
     @property
     def url(self) -> str:

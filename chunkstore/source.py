@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import select
 import stat
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
@@ -214,7 +215,7 @@ class PeekedStream:
         ahead = self._ahead.read()
         if not self._ended and len(ahead) < bound:
             buffer = memoryview(bytearray(bound - len(ahead)))
-            filled = fill_from(self._stream)(buffer)
+            filled = fill_from(self)(buffer)
             ahead += buffer[:filled]
             self._ended = filled < len(buffer)
         self._ahead = io.BytesIO(ahead)
@@ -223,7 +224,22 @@ class PeekedStream:
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, none at the end."""
         data = self._ahead.read(size)
-        return data if data or self._ended else self._stream.read(size)
+        return data if data or self._ended else self._read(size)
+
+    def _read(self, size: int) -> bytes:
+        """Wait where the stream does not block and says None, which is "nothing yet" and no end."""
+        read: Callable[[int], bytes | None] = self._stream.read
+        while (data := read(size)) is None:
+            waiting = select.poll()
+            try:
+                waiting.register(self._stream, select.POLLIN)
+            except (OSError, TypeError) as error:  # it has no descriptor
+                raise FilesystemError(
+                    "the input has nothing to read yet, and cannot be waited for",
+                    hint="give a stream whose read() waits for data",
+                ) from error
+            waiting.poll()
+        return data
 
 
 def _called(name: str, members: Iterable[Member]) -> Iterator[Member]:

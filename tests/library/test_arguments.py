@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chunkstore import InvalidInputError, Item, NotFoundError, Progress, Store
+from chunkstore import ChunkstoreError, InvalidInputError, Item, NotFoundError, Progress, Store
 
 
 def test_an_unknown_policy_for_links_is_refused(store: Store, tree: Path, tmp_path: Path) -> None:
@@ -52,6 +54,27 @@ def test_a_removed_file_is_told_with_its_size(store: Store, tree: Path, tmp_path
         store.pull("data", tmp_path / "out", delete=True, dry_run=dry_run, progress=events.append)
         removed = [e for e in events if isinstance(e, Item) and e.action == "removed"]
         assert [(item.path, item.size) for item in removed] == [("more/x", 5)]
+
+
+def _kinds(kind: type[ChunkstoreError]) -> Iterator[type[ChunkstoreError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _kinds(each)
+
+
+def test_errors_come_out_of_other_processes(store: Store) -> None:
+    """Every error is pickled whole, whatever it is made with; a store says why it is not."""
+    kinds = set(_kinds(ChunkstoreError))
+    assert len(kinds) > 15
+    for kind in kinds:
+        error = kind.__new__(kind, "what failed")
+        vars(error).update(message="what failed", hint="what to do", operation="put", key=None)
+        error.add_note("and where")
+        found = pickle.loads(pickle.dumps(error))
+        assert type(found) is kind
+        assert (str(found), found.args, vars(found)) == (str(error), error.args, vars(error))
+    with pytest.raises(TypeError, match="open it in each process"):
+        pickle.dumps(store)
 
 
 def test_a_dataset_that_lost_all_versions_does_not_offer_itself(store: Store, tree: Path) -> None:

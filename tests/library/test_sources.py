@@ -6,7 +6,8 @@ import io
 import os
 import shutil
 import socket
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -353,6 +354,52 @@ def test_a_pipe_as_the_source_is_refused_without_opening_it(store: Store, tmp_pa
         assert caught.value.hint is not None
     for end in ends:
         os.close(end)
+
+
+class Hesitant(io.FileIO):
+    """The end of a pipe that does not block; the next piece comes when nothing was there."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        here, there = os.pipe()
+        os.set_blocking(here, False)
+        super().__init__(here)
+        self._there = open(there, "wb", buffering=0)  # noqa: SIM115  # closed when all is written
+        self._pieces = iter(pieces)
+
+    def read(self, size: int = -1, /) -> bytes | None:  # type: ignore[override]  # of a FileIO
+        data = super().read(size)
+        if data is None:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._there.close()
+            else:
+                self._there.write(piece)
+        return data
+
+
+@pytest.mark.parametrize("tar", [False, True])
+def test_a_stream_that_does_not_block_is_read_to_its_end(store: Store, tar: bool) -> None:
+    """That nothing is there yet is no end; without a descriptor to wait for it is an error."""
+    pieces = [random_bytes(10_000, number) for number in range(20)]
+    data = b"".join(pieces)
+    if tar:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            member = tarfile.TarInfo("file")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        whole = packed.getvalue()
+        pieces = [whole[at : at + 9_999] for at in range(0, len(whole), 9_999)]
+    store.push(Hesitant(pieces), "data", name=None if tar else "file", tar=tar)
+    with store.open_file("data:file") as file:
+        assert file.read() == data
+
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1, /) -> None:
+            return None
+
+    with pytest.raises(FilesystemError, match="cannot be waited for"):
+        store.push(Endless(), "data", name="file")  # type: ignore[arg-type]  # a wrong stream
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a//b", ".", "a\\b", ".chunkstore-part-x", ""])
