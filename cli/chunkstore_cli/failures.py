@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,13 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(status, "interrupted", ": ".join([word, *notes]), label="")
     if isinstance(error, OSError):
         return Failure(Status.FAILURE, "os_error", _os_error(error))
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
+        return Failure(
+            Status.FAILURE,
+            "locale",
+            f"the locale has no file names such as {error.object!r}: they are {error.encoding}",
+            "set PYTHONUTF8=1, or a locale of UTF-8 such as LC_ALL=C.UTF-8",
+        )
     return Failure(
         Status.FAILURE,
         "bug",

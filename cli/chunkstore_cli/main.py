@@ -25,10 +25,12 @@ def main() -> "NoReturn":
     from chunkstore_cli.boundary import run
     from chunkstore_cli.descriptors import allow_many
     from chunkstore_cli.interrupts import catch_signals, ignore_signals
+    from chunkstore_cli.streams import whole
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where the shell closed it
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # None where the shell closed it
+        sys.stdout = whole(sys.stdout)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = whole(sys.stderr)
     allow_many()
     catch_signals()
     status = run(sys.argv[1:])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import subprocess
 from pathlib import Path
 
 import pytest
 from chunkstore_cli import output
 from chunkstore_cli.progress import time_left
 
-from tests.cli.conftest import Place, shell
+from chunkstore.limits import MIB
+from chunkstore.testing.trees import random_bytes
+from tests.cli.conftest import PROGRAM, SECONDS, Place, shell
 
 TRICKS = "\x1b[2J\x07\r\u202eexe.txt\u2066\x9b\u200f"
 TRICKY_NAME = "\u202eexe.txt\u2066\u200f\u2028"  # no version holds a name with control characters
@@ -158,6 +162,9 @@ def test_other_locales(tricky: Place, variables: dict[str, str]) -> None:
     # Where the system itself cannot spell the names, none is pushed under a wrong one.
     assert done.status == (3 if "PYTHONUTF8" in variables else 0), done
     assert tricky.well("ls", "pets", "-R").lines == before
+    done = tricky.start("pull", "pets", "out")
+    assert done.status == (1 if "PYTHONUTF8" in variables else 0), done
+    assert ("hint: set PYTHONUTF8=1" in done.errors) == bool(done.status)
 
 
 def test_names_that_are_not_utf8(stocked: Place) -> None:
@@ -211,6 +218,29 @@ def test_a_full_disk_behind_stdout(stocked: Place) -> None:
     stocked.file("pets/more.txt", "more\n")
     assert shell("chunkstore push pets pets > /dev/full").returncode == 1
     assert len(stocked.well("log", "pets", "-q").lines) == 3
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_stdout_takes_all_or_it_is_said(stocked: Place, tmp_path: Path, unbuffered: str) -> None:
+    """Where writes are cut short, by a stream that does not block or a disk that fills up."""
+    data = random_bytes(3 * MIB, 1)
+    stocked.file("pets/large", data)
+    stocked.well("push", "pets", "pets")
+    stocked.variable("PYTHONUNBUFFERED", unbuffered)
+    here, there = os.pipe()
+    os.set_blocking(there, False)
+    with open(here, "rb") as reader:
+        with subprocess.Popen([PROGRAM, "cat", "pets:large"], stdout=there) as child:
+            os.close(there)
+            assert select.select([reader], [], [], SECONDS)[0]
+            assert reader.read() == data
+        assert child.returncode == 0
+    listed = stocked.well("ls", "-R", "pets", "--json").output
+    for command, length in (("cat pets:large", len(data)), ("ls -R pets --json", len(listed))):
+        limit = f"ulimit -f {length // 1024 - 1 if length > 2048 else 0}"  # KiB, as bash has it
+        done = shell(f"trap '' XFSZ; {limit}; chunkstore {command} > {tmp_path}/cut")
+        assert done.returncode == 1, (command, done)
+        assert "cannot write the output: File too large" in done.stderr
 
 
 def test_a_full_disk_behind_stderr(stocked: Place) -> None:

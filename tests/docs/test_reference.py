@@ -44,6 +44,7 @@ CLI_CODES = {
     "interrupted": {Status.INTERRUPTED, Status.TERMINATED},
     "engine": {Status.FAILURE},
     "os_error": {Status.FAILURE},
+    "locale": {Status.FAILURE},
     "bug": {Status.FAILURE},
 }
 """Codes that only the command line has, and the statuses that they end with."""
