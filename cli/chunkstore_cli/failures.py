@@ -129,5 +129,10 @@ def _usage(error: click.UsageError) -> Failure:
 
 
 def _os_error(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and not error.filename:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return "the current folder is gone"
     what = error.strerror or str(error)
     return f"{os.fsdecode(error.filename)}: {what}" if error.filename else what

@@ -13,7 +13,7 @@ import pytest
 from chunkstore_cli.failures import failure_of
 
 from chunkstore import errors
-from tests.cli.conftest import Place
+from tests.cli.conftest import Place, shell
 
 FAILURES = [
     ["ls", "nothing"],
@@ -70,6 +70,13 @@ def test_a_bug_is_no_traceback_either(stocked: Place, monkeypatch: pytest.Monkey
         "error: unexpected ZeroDivisionError: division by zero\n"
         "hint: this is a bug: run the same command with --debug and report what it prints\n"
     )
+
+
+def test_a_folder_that_is_gone_under_the_command(stocked: Place) -> None:
+    """It is said, not that some file is not there."""
+    done = shell("mkdir gone && cd gone && rmdir ../gone && chunkstore ls --store ./x")
+    assert done.returncode == 1
+    assert "error: the current folder is gone\n" in done.stderr
 
 
 def test_debug_shows_what_the_library_logs(stocked: Place) -> None:

@@ -203,6 +203,9 @@ def test_closed_streams(stocked: Place) -> None:
         assert shell(f"chunkstore ls pets {closed}").returncode == 0
         assert shell(f"chunkstore ls nothing {closed}").returncode == 4
     assert len(stocked.well("log", "pets", "-q").lines) == 6
+    done = shell("chunkstore push - piped --name file <&-")  # and makes no version of nothing
+    assert (done.returncode, "stdin is closed" in done.stderr) == (2, True)
+    assert shell("chunkstore push - piped --name file < /dev/null").returncode == 0
     stocked.well("pull", "pets", "out")
     assert Path("out/notes.txt").read_text() == "change 3\n"
 

@@ -213,7 +213,11 @@ def _archive(path: str) -> IO[bytes]:
 
 def _stdin() -> IO[bytes]:
     """Return stdin without a buffer, whose lock a thread that reads would hold at the end."""
-    if sys.stdin is not None and sys.stdin.isatty():
+    if sys.stdin is None:  # `<&-`, and `main` has put what is empty in its place
+        raise InvalidInputError(
+            "stdin is closed: an empty file is not what was meant", hint="pipe something into it"
+        )
+    if sys.stdin.isatty():
         output.note("reading from the terminal; Ctrl-D ends it")
     return open(0, "rb", buffering=0, closefd=False)
 
