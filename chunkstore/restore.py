@@ -21,7 +21,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from chunkstore.chunker import Chunker
 from chunkstore.entries import entries_below
-from chunkstore.errors import CorruptObjectError, FilesystemError, InvalidInputError
+from chunkstore.errors import CorruptObjectError, FilesystemError, InvalidInputError, RefusedError
 from chunkstore.events import Action, Item, Progress, ProgressCallback
 from chunkstore.fetcher import Fetcher
 from chunkstore.filters import EVERYTHING, PathFilter
@@ -217,6 +217,9 @@ class Restore:
 
         As with `cp`, a single file goes into a target that is a folder, else it gets the
         target's name.
+
+        Raises:
+            RefusedError: the target is neither file nor folder, and would be replaced.
         """
         path = self._options.path
         if first is None or first.path != path or not path:
@@ -224,6 +227,11 @@ class Restore:
         if os.path.isdir(self._root):
             self._rename = path.rpartition("/")[2]
         else:
+            if os.path.exists(self._root) and not os.path.isfile(self._root):  # such as /dev/stdout
+                raise RefusedError(
+                    f"{self._root!r} is a pipe, socket or device, not a file",
+                    hint="cat writes a file of a version there",
+                )
             self._root, self._rename = os.path.split(os.path.abspath(self._root))
 
     def _place(self, entry: Entry) -> str:

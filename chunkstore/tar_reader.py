@@ -34,6 +34,13 @@ _REFUSED: Final = {
     b"6": "a pipe",
     b"S": "a sparse file",
 }
+_PACKED: Final = {  # how what is packed begins, which no name of a member does
+    b"\x1f\x8b": "gzip",
+    b"BZh91AY&SY": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
 
 
 class Readable(Protocol):
@@ -149,6 +156,9 @@ class TarReader:
             refuse("it is cut off" if self.members else "it is empty or cut off")
         if header.count(0) == BLOCK:
             return None
+        for magic, packer in _PACKED.items():
+            if header.startswith(magic) and not self.members:
+                refuse(f"it is packed by {packer}; unpack it into a pipe, and push that")
         total = sum(header[:148]) + sum(header[156:]) + 8 * ord(" ")
         if _number(header[148:156]) != total:
             refuse(f"header {self.members + 1} does not have its checksum")

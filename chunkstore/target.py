@@ -204,13 +204,17 @@ class Target:
         """Remove a folder that stands at `path`, where a file or link is needed.
 
         Raises:
-            ObstacleError: it may not be removed, or not all that is in it.
+            ObstacleError: it may not be removed, or not all that is in it; or it is a device, which
+                never may, or a pipe or socket.
         """
-        if status is None or not stat.S_ISDIR(status.st_mode):
-            return
-        if not self._may_go(path):
-            raise ObstacleError("a folder stands where a file or link is needed")
-        if self._writes:
+        if status is None or stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            return  # the rename replaces it
+        is_device = stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode)
+        if is_device or not self._may_go(path):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            what = "folder" if is_folder else "device" if is_device else "pipe or socket"
+            raise ObstacleError(f"a {what} stands where a file or link is needed")
+        if self._writes and stat.S_ISDIR(status.st_mode):
             with self.failures(path):
                 _remove_tree(folder.handle, path.rpartition("/")[2])
             self.cleared.append(path + "/")

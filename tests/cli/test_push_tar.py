@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from chunkstore.limits import KIB
 from chunkstore.testing.trees import make_tree, random_bytes, tree_state
 from tests.cli.conftest import Place
 
@@ -98,6 +103,15 @@ def test_what_is_no_archive(stocked: Place) -> None:
     """A folder, a missing file, a name and patterns are answered with what to do."""
     assert "without --tar" in stocked.failing(2, "push", "--tar", "pets", "tarred")
     assert "- for stdin" in stocked.failing(4, "push", "--tar", "none.tar", "tarred")
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("a"))
+    data = archive.getvalue() + random_bytes(KIB, 1)
+    zstd = zstandard.compress(data)
+    packed = {"gzip": gzip.compress(data), "bzip2": bz2.compress(data), "xz": lzma.compress(data)}
+    for packer, content in {**packed, "zstd": zstd}.items():
+        stocked.file("a.tar", content)
+        assert f"packed by {packer}" in stocked.failing(2, "push", "--tar", "a.tar", "tarred")
     stocked.file("a.tar", b"x" * 512)
     assert stocked.run("push", "--tar", "a.tar", "tarred", "--name", "x").status == 2
     assert stocked.run("push", "--tar", "a.tar", "tarred", "--keep").status == 2

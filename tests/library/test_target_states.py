@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkstore import BackendError, FilesystemError, Item, Store
+from chunkstore import BackendError, FilesystemError, Item, RefusedError, Store
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.errors import UnavailableError
 from chunkstore.filters import IGNORE_FILE
@@ -193,6 +193,32 @@ def test_a_file_where_a_folder_belongs(version: Store, out: Path, name: str, obs
     assert place.is_symlink() or not place.is_dir()
     assert version.pull("data", out, delete=True).left_out == ()
     assert names(out) == WHOLE
+
+
+@pytest.mark.parametrize("name", ["a", "d/e/f", "l"])
+@pytest.mark.parametrize("obstacle", ["pipe", "socket", "device"])
+def test_what_is_no_file_where_a_file_belongs(
+    version: Store, out: Path, name: str, obstacle: str
+) -> None:
+    """It is never replaced unasked, and a device not even by --delete."""
+    place = out / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    mode = {"pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK, "device": stat.S_IFCHR}[obstacle]
+    try:
+        os.mknod(place, 0o600 | mode, os.makedev(1, 7))  # the number of /dev/full
+    except PermissionError:
+        pytest.skip("making devices takes root")
+    before = place.lstat()
+    kind = "device" if obstacle == "device" else "pipe or socket"
+    left_out = ((name, f"a {kind} stands where a file or link is needed"),)
+    assert version.pull("data", out).left_out == left_out
+    if name != "l":
+        with pytest.raises(RefusedError, match="not a file"):
+            version.pull(f"data:{name}", place)
+    assert place.lstat() == before
+    stays = obstacle == "device"
+    assert version.pull("data", out, delete=True).left_out == (left_out if stays else ())
+    assert (place.lstat() == before) is stays
 
 
 @pytest.mark.parametrize("where", ["a", "d"])
