@@ -39,7 +39,7 @@ from chunkstore.id_runs import IdRuns, Mask, MetIds, as_ids, id_list
 from chunkstore.ids import ManifestId, PackId
 from chunkstore.index_files import IndexFiles, StoredPacks
 from chunkstore.objects import Objects, StoredGcState
-from chunkstore.planning import copies_in, tally
+from chunkstore.planning import copies_in
 from chunkstore.reader import Reader
 from chunkstore.refs import Refs, without_expired, without_versions
 from chunkstore.reindexing import rewrite
@@ -270,7 +270,7 @@ class Collector:
         triage = Triage(self._objects, self._new_reader(), late, index, self._progress)
         triage.mark(unmarked)
         index.load(condemned)
-        self._copy_late(triage, unmarked)
+        self._copy_late(triage, condemned, unmarked)
         self._progress(Step(name="reindex", done=0, total=len(index.segments)))
         self._done.segments += rewrite(self._objects, index, condemned)  # G7
         if condemned or len(doomed):
@@ -307,13 +307,14 @@ class Collector:
     def _without_expired(self, ref: Ref) -> Ref:
         return without_expired(ref, self._horizon.expired)
 
-    def _copy_late(self, triage: Triage, roots: Sequence[Root]) -> None:
+    def _copy_late(
+        self, triage: Triage, condemned: frozenset[PackId], roots: Sequence[Root]
+    ) -> None:
         """G6: copy out what versions found late need and what only condemned packs have."""
         if not roots:
             return
         live, index = triage.live, triage.index
-        counted = tally(index, live)
-        triage.check_complete(counted, roots)
+        counted = triage.count(condemned, roots)
         if counted.live_chunks[index.packs.condemned].any():
             self._copy(live, index, index.packs.condemned, _refuse)
 

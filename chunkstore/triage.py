@@ -8,7 +8,7 @@ counts, `gc` acts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
@@ -21,7 +21,7 @@ from chunkstore.format.gc import Counts, GcState
 from chunkstore.format.pack import IdArray
 from chunkstore.format.ref import DroppedVersion, Ref
 from chunkstore.id_runs import IdRuns, MetIds, as_ids, id_list
-from chunkstore.ids import ChunkId, ManifestId
+from chunkstore.ids import ChunkId, ManifestId, PackId
 from chunkstore.index_files import IndexFiles
 from chunkstore.marking import Marker
 from chunkstore.objects import Objects
@@ -30,6 +30,9 @@ from chunkstore.reader import Reader
 from chunkstore.refs import Refs
 from chunkstore.retention import NANO, Retention, not_kept
 from chunkstore.values import GcPlan
+
+_LOOKS: Final = 3
+"""So often the index is looked at before a chunk that it lacks is called missing."""
 
 _NAMED: Final = 5
 """Missing chunks that an error names."""
@@ -141,9 +144,9 @@ class Triage:
         """
         self.manifests = list_manifests(self._objects)
         self.mark(self._roots(horizon))
-        self.index.load(self._objects.read_condemned(state))
-        self.counted = tally(self.index, self.live, self._tell_plan)
-        self.check_complete(self.counted, self._roots(horizon))
+        condemned = self._objects.read_condemned(state)
+        self.index.load(condemned)
+        self.counted = self.count(condemned, self._roots(horizon), self._tell_plan)
         self.choice = choose(self.index.packs, self.counted, horizon.born_before)
         latest = np.inf if horizon.born_before is None else horizon.born_before
         old = self.manifests.modified <= latest
@@ -177,11 +180,28 @@ class Triage:
             self._progress(Step(name="mark", done=self.versions, total=None))
             walk(self._objects, marker, root)
 
-    def check_complete(self, counted: Tally, roots: Iterable[Root]) -> None:
-        """Raise MissingObjectError where live chunks are in no pack, naming who needs them."""
-        if counted.missing_count:
-            needers = self._needers(counted.missing[:_NAMED], roots)
-            _raise_missing(counted.missing_count, needers)
+    def count(
+        self,
+        condemned: Collection[PackId],
+        roots: Iterable[Root],
+        tell: Callable[[int], object] = lambda _: None,
+    ) -> Tally:
+        """Count by the index, which is loaded, what is alive in each pack.
+
+        A LIST of several pages may show neither a segment that others replaced meanwhile nor the
+        one in its place. So where live chunks are in no pack, the index is loaded anew.
+
+        Raises:
+            MissingObjectError: they still are; it names who needs them.
+        """
+        for look in range(_LOOKS):
+            if look:
+                self.index.load(condemned)
+            counted = tally(self.index, self.live, tell)
+            if not counted.missing_count:
+                return counted
+        needers = self._needers(counted.missing[:_NAMED], roots)
+        _raise_missing(counted.missing_count, needers)
 
     def _needers(
         self, missing: Sequence[ChunkId], roots: Iterable[Root]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chunkstore import MissingObjectError, RefusedError, Store, layout
-from chunkstore.backends.base import CreateOnly
+from chunkstore.backends.base import CreateOnly, ObjectInfo
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.errors import ConflictError
 from chunkstore.ids import SegmentId
@@ -41,6 +41,32 @@ def packs_of(backend: MemoryBackend) -> set[bytes]:
 def push(store: Store, dataset: str, *seeds: int, size: int = 24_000) -> None:
     data = b"".join(random_bytes(size, seed) for seed in seeds)
     store.push(io.BytesIO(data), dataset, name="file")
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_segment_that_a_list_did_not_show_is_looked_for_again(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A LIST that began before a segment was replaced may lack the old and the new: no damage."""
+    store = open_store(backend)
+    push(store, "kept", 1)
+    world, whole = worlds.observe(backend), backend.list
+    listings: list[str] = []
+
+    def listed(prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        listings.append(prefix)
+        if prefix == layout.INDEX and listings.count(prefix) <= times:
+            return iter(())
+        return whole(prefix, after=after)
+
+    monkeypatch.setattr(backend, "list", listed)
+    if times < 3:
+        assert store.gc(**NOW).deleted_packs == 0
+    else:
+        with pytest.raises(MissingObjectError, match="kept@1"):
+            store.gc(**NOW)
+    monkeypatch.undo()
+    assert worlds.observe(backend) == world
 
 
 def test_a_dropped_version_gives_its_space_back(backend: MemoryBackend) -> None:
