@@ -17,6 +17,7 @@ from chunkstore.errors import FilesystemError, InvalidInputError
 
 LOCAL_NAME: Final = "chunkstore.toml"
 REMOTES: Final = "remotes"
+_LONGEST: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,10 @@ class SettingsFile:
             FilesystemError: it cannot be written.
         """
         path = os.path.realpath(self.path)  # a link to it stays a link
+        if os.path.exists(path) and not os.path.isfile(path):  # such as /dev/null, to have none
+            raise FilesystemError(
+                f"cannot write {self.path}: it is no file", hint="set CHUNKSTORE_CONFIG to a file"
+            )
         folder = os.path.dirname(path)
         text = change(self.text)
         temporary = os.path.join(folder, f".{os.path.basename(path)}-{secrets.token_hex(4)}")
@@ -70,7 +75,7 @@ def read_settings(path: str, *, known: frozenset[str], private: bool = False) ->
     """
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            text = file.read(_LONGEST + 1)
     except FileNotFoundError:
         return SettingsFile(path, private=private)
     except OSError as error:
@@ -79,6 +84,8 @@ def read_settings(path: str, *, known: frozenset[str], private: bool = False) ->
         ) from error
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is not UTF-8", hint="mend it by hand") from error
+    if len(text) > _LONGEST:  # such as /dev/zero
+        raise InvalidInputError(f"{path} is too long for settings", hint="mend it by hand")
     return parse_settings(text, path, known=known, private=private)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 
 import pytest
 from chunkstore_cli.common import quoted
@@ -89,3 +90,17 @@ def test_a_settings_file_that_cannot_be_read(place: Place) -> None:
     """It is named, and what to do."""
     (place.folder / "chunkstore.toml").mkdir()
     assert "./chunkstore.toml: Is a directory\nhint: make it" in place.failing(1, "ls")
+
+
+def test_a_settings_file_that_is_no_file(place: Place) -> None:
+    """It may be read, as /dev/null is by who wants none; it is never replaced, nor read forever."""
+    try:
+        os.mknod(place.config, 0o600 | stat.S_IFCHR, os.makedev(1, 3))  # as /dev/null
+    except PermissionError:
+        pytest.skip("making devices takes root")
+    place.well("remote", "list")
+    assert "it is no file" in place.failing(1, "remote", "add", "lab", "./store")
+    assert place.config.is_char_device()
+    place.config.unlink()
+    os.mknod(place.config, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # as /dev/zero
+    assert "too long" in place.failing(2, "remote", "list")
