@@ -395,13 +395,15 @@ def _remove_tree(above: int, name: str) -> None:
 
 def fail(error: OSError, path: str) -> NoReturn:
     """Raise FilesystemError: `path` could not be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    raise FilesystemError(
-        f"cannot write {path!r}: {error.strerror}",
-        hint="free some room, then run the same command again"
-        if full
-        else "check the permissions of the target folder",
-    ) from error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = "free some room, then run the same command again"
+    elif error.errno == errno.EEXIST:  # a part file that was not there a moment ago
+        hint = "let the other pull into the same folder end, or pull into another folder"
+    elif error.errno == errno.ENOENT:
+        hint = "the folder was moved or removed meanwhile; run the same command again"
+    else:
+        hint = "check the permissions of the target folder"
+    raise FilesystemError(f"cannot write {path!r}: {error.strerror}", hint=hint) from error
 
 
 def check_apart(store: str, target: str, paths: PathFilter) -> None:

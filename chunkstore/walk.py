@@ -306,10 +306,11 @@ def _own_rules(folder: int, prefix: str, above: IgnoreRules) -> IgnoreRules:
         return above
     except OSError as error:
         raise OSError(error.errno, f"its {IGNORE_FILE} cannot be read: {error.strerror}") from error
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISDIR(mode):  # which cannot be opened as a file
+        os.close(handle)
+        return above
     with open(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            return above
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, f"its {IGNORE_FILE} is not a regular file")
         text = file.read(_MOST_IGNORE_BYTES + 1)

@@ -314,6 +314,10 @@ def test_an_ignore_file_that_is_no_file_is_reported(store: Store, tmp_path: Path
         reasons = refused(store, tree)
         assert list(reasons) == ["."]
         assert reasons["."].startswith("its .chunkstoreignore")
+    tree = tmp_path / "folder"
+    (tree / IGNORE_FILE).mkdir(parents=True)  # a folder of that name is one like others
+    store.push(tree, "data")
+    assert [entry.path for entry in store.entries("data")] == [f"{IGNORE_FILE}/"]
 
 
 def test_empty_files_and_folders_come_back(store: Store, tmp_path: Path) -> None:

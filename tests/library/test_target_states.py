@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -16,7 +17,7 @@ from chunkstore.backends.memory import MemoryBackend
 from chunkstore.errors import UnavailableError
 from chunkstore.filters import IGNORE_FILE
 from chunkstore.objects import Objects
-from chunkstore.target import part_name
+from chunkstore.target import fail, part_name
 from chunkstore.testing.trees import random_bytes, tree_state
 from chunkstore.walk import PART_PREFIX
 from tests.library.forgery import CONTENT, Forged, file, folder, forge, link
@@ -144,6 +145,22 @@ def test_a_pull_that_finds_all_in_place_touches_nothing(version: Store, out: Pat
     before = {name: (out / name).lstat().st_mtime_ns for name in (".", *WHOLE)}
     version.pull("data", out, delete=True)
     assert {name: (out / name).lstat().st_mtime_ns for name in (".", *WHOLE)} == before
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "free some room"),
+        (errno.EEXIST, "other pull"),
+        (errno.ENOENT, "removed meanwhile"),
+        (errno.EACCES, "permissions"),
+    ],
+)
+def test_the_hint_of_what_cannot_be_written(number: int, words: str) -> None:
+    """It goes by the reason: no room, another pull, a folder that went away, no right."""
+    with pytest.raises(FilesystemError) as caught:
+        fail(OSError(number, os.strerror(number)), "a")
+    assert words in str(caught.value.hint)
 
 
 # obstacles
