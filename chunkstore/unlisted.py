@@ -28,7 +28,7 @@ from chunkstore.limits import MIB
 log = logging.getLogger(__name__)
 
 _HEAD: Final = struct.Struct("<I32s")  # length and hash of what follows: a pack's id, length, tail
-_PACK: Final = struct.Struct("<32sI")
+_PACK: Final = struct.Struct("<32sIQ")  # id and length, and the generation that the push knew
 
 _LONGEST: Final = 64 * MIB
 """Bytes of notes that are read: a push has at most a tenth of that."""
@@ -41,9 +41,14 @@ class Unlisted:
     it would have told of again.
     """
 
-    def __init__(self, path: str | None) -> None:
-        """Take the notes that an earlier push left, if there are any."""
+    def __init__(self, path: str | None, generation: int = 0) -> None:
+        """Take the notes that an earlier push left, if there are any.
+
+        Only those of the same generation, which is that of W0: what was noted before a collection
+        began may have been condemned by it.
+        """
         self._path = path
+        self._generation = generation
         self._lock = threading.Lock()
         self._file: int | None = None
         self._notes: dict[PackId, bytes] = {}
@@ -59,7 +64,7 @@ class Unlisted:
                 self._open()
             if self._file is None:
                 return
-            body = _PACK.pack(pack.pack_id, pack.length) + tail
+            body = _PACK.pack(pack.pack_id, pack.length, self._generation) + tail
             note = _HEAD.pack(len(body), blake3(body).digest()) + body
             self._notes[pack.pack_id] = note
             self._write(note)
@@ -100,7 +105,7 @@ class Unlisted:
             self._file = file
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with open(file, "rb", closefd=False) as stored:
-                found = list(_notes_in(stored.read(_LONGEST)))
+                found = list(_notes_in(stored.read(_LONGEST), self._generation))
         except BlockingIOError:
             self._close()  # another push to the dataset
         except OSError as error:
@@ -129,8 +134,8 @@ class Unlisted:
             self._file = None
 
 
-def _notes_in(data: bytes) -> Iterator[tuple[IndexedPack, bytes]]:
-    """Yield packs with their notes, up to the first that is not whole."""
+def _notes_in(data: bytes, generation: int) -> Iterator[tuple[IndexedPack, bytes]]:
+    """Yield packs of a generation with their notes, up to the first that is not whole."""
     at = 0
     while at + _HEAD.size <= len(data):
         length, seal = _HEAD.unpack_from(data, at)
@@ -138,7 +143,7 @@ def _notes_in(data: bytes) -> Iterator[tuple[IndexedPack, bytes]]:
         body = data[at + _HEAD.size : end]
         if blake3(body).digest() != seal or length <= _PACK.size:
             return
-        identifier, stored = _PACK.unpack_from(body)
+        identifier, stored, noted = _PACK.unpack_from(body)
         tail = body[_PACK.size :]
         offset = stored - len(tail)
         try:
@@ -146,5 +151,6 @@ def _notes_in(data: bytes) -> Iterator[tuple[IndexedPack, bytes]]:
         except CorruptObjectError as error:
             log.warning("a note of a pack is not used: %s", error)
             return
-        yield IndexedPack(PackId(identifier), stored, offset, directory), data[at:end]
+        if noted == generation:
+            yield IndexedPack(PackId(identifier), stored, offset, directory), data[at:end]
         at = end

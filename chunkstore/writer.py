@@ -223,10 +223,10 @@ class _Push:
         self._find_parent()
         clock.timed("index", self._load_view)()
         states = FileStates(self._caches.states_of(self._source.location))
-        paths = self._options.paths
+        paths, noted = self._options.paths, self._caches.unlisted_of(self._dataset)
         with (
             Census(lambda: self._source.walk(paths)) as census,
-            contextlib.closing(Unlisted(self._caches.unlisted_of(self._dataset))) as unlisted,
+            contextlib.closing(Unlisted(noted, self._state.generation)) as unlisted,
             Ingest(
                 self._objects,
                 self._config,

@@ -55,6 +55,16 @@ def test_notes_are_left_to_the_next(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_was_noted_before_a_collection_is_not_used(tmp_path: Path) -> None:
+    """It may have been condemned since, whatever the storage shows."""
+    path = tmp_path / "x"
+    with contextlib.closing(Unlisted(str(path), 1)) as notes:
+        notes.note(*made(1))
+    with contextlib.closing(Unlisted(str(path), 2)) as notes:
+        assert notes.left == ()
+    assert not path.exists()
+
+
 def test_notes_belong_to_one_push(tmp_path: Path) -> None:
     """Another push of the dataset neither reads nor writes those of one at work."""
     path = str(tmp_path / "x")
