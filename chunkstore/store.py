@@ -236,7 +236,7 @@ class Store(Versions, Upkeep):
 
         Raises:
             InvalidInputError, NotFoundError: an argument is none, or names what is not there.
-            RefusedError: `delete` in a target in which the store itself lies.
+            RefusedError: the target is in the store, or `delete` and the store in the target.
             FilesystemError: the target cannot be written; nothing half done stays.
             IntegrityError: bytes of the store are damaged or gone; no wrong byte is written.
             BackendError: the storage failed; the same pull goes on from what is in place.
@@ -247,8 +247,7 @@ class Store(Versions, Upkeep):
         options = PullOptions(
             path=where.path, paths=paths, delete=delete, links=links, dry_run=dry_run, clock=clock
         )
-        if delete:
-            check_apart(self.url, os.fspath(target), options.paths)
+        check_apart(self.url, os.fspath(target), options.paths, delete=delete)
         identifier, cutter = record.manifest_id, Chunker(self._config.chunker)
         stats, left_out = restore(
             self._reader, identifier, cutter, os.fspath(target), options, progress

@@ -406,15 +406,22 @@ def fail(error: OSError, path: str) -> NoReturn:
     raise FilesystemError(f"cannot write {path!r}: {error.strerror}", hint=hint) from error
 
 
-def check_apart(store: str, target: str, paths: PathFilter) -> None:
-    """Refuse a target in which the store itself lies, and where all else is to be removed.
+def check_apart(store: str, target: str, paths: PathFilter, *, delete: bool) -> None:
+    """Refuse a target in the store, or with the store in it where all else is to be removed.
 
     Raises:
-        RefusedError: it lies there, and `paths` does not leave it out.
+        RefusedError: it lies so, and `paths` does not leave it out of what is to be removed.
     """
-    inside = os.path.relpath(os.path.realpath(store), os.path.realpath(target))
-    if "://" in store or inside.split(os.sep, 1)[0] == os.pardir:
+    if "://" in store or "\0" in target:  # no place at all, as `Target` will say
         return
+    store_place, target_place = os.path.realpath(store), os.path.realpath(target)
+    inside = os.path.relpath(store_place, target_place)
+    holds = inside.split(os.sep, 1)[0] != os.pardir
+    if not (delete and holds):
+        if os.path.relpath(target_place, store_place).split(os.sep, 1)[0] == os.pardir:
+            return
+        # A version may well have a file `config`, or links in a folder `packs`.
+        raise RefusedError(f"{target} is in the store {store}", hint="pull elsewhere")
     below = "" if inside == os.curdir else f"{inside}/"
     if any(paths.takes(below + name) for name in ("config", "index/0", "packs/0", "refs/0")):
         raise RefusedError(

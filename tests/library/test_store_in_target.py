@@ -1,4 +1,4 @@
-"""A pull never removes the store that it reads."""
+"""A pull never removes or overwrites the store that it reads."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def test_delete_is_refused_where_the_store_lies(project: Path, target: str, dry_
         before = tree_state(project)
         with pytest.raises(RefusedError, match="would be removed"):
             store.pull("data", target, delete=True, dry_run=dry_run)
+        assert tree_state(project) == before
+
+
+@pytest.mark.parametrize("target", ["inner/store", "inner/store/packs/new", "../link/config"])
+def test_nothing_is_pulled_into_the_store(project: Path, target: str) -> None:
+    """A version may have files that are called as the store's are."""
+    os.symlink(project / "inner/store", project.parent / "link")
+    (project.parent / "data/config").write_text("mine\n")
+    with open_store(project) as store:
+        store.push("../data", "data")
+        before = tree_state(project)
+        for address in ("data", "data:config"):
+            for delete in (False, True):
+                with pytest.raises(RefusedError):
+                    store.pull(address, target, delete=delete)
         assert tree_state(project) == before
 
 
