@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from chunkstore.errors import FilesystemError, NotFoundError, RefusedError
+from chunkstore_cli.allocator import give_back_spans
 from chunkstore_cli.bindings import Input, NoOutputError, Output
 from chunkstore_cli.common import Common
 from chunkstore_cli.descriptors import as_given
@@ -97,6 +98,7 @@ class Host:
                 f"{target} has nothing of {wanted.where}, and --delete would remove all its files",
                 hint=f"if that is meant: {self._common.command(*words)}",
             )
+        give_back_spans()
         return store.pull(
             wanted.where,
             target,

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from chunkstore.address import Address, parse_address
 from chunkstore.errors import InvalidInputError
 from chunkstore_cli import output
+from chunkstore_cli.allocator import give_back_spans
 from chunkstore_cli.completing import dataset_names
 from chunkstore_cli.documents import pull_summary
 from chunkstore_cli.exit_codes import Status
@@ -78,6 +79,7 @@ def pull(
         return None
     folder = target or f"./{(where.path or where.dataset).rpartition('/')[2]}"
     profiling = Profiling(session.common, wanted=profile)
+    give_back_spans()
     with profiling, session.open_store() as store:
         if delete and not dry_run and not is_related(store, where, folder):
             confirm(
