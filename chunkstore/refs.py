@@ -70,9 +70,8 @@ class Refs:
             hint = near(dataset, others) or "list the datasets with ls"
             raise NotFoundError(f"no dataset {dataset!r}", hint=hint)
         if not stored.ref.versions:
-            raise NotFoundError(
-                f"dataset {dataset!r} has no versions", hint="the next push makes one"
-            )
+            hint = "bring back what was dropped with undo" if stored.ref.dropped else "push one"
+            raise NotFoundError(f"dataset {dataset!r} has no versions", hint=hint)
         return stored
 
     def swap(

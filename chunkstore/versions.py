@@ -86,10 +86,15 @@ class Versions(Opened):
         return found[0]
 
     def dropped(self, dataset: str) -> list[values.Version]:
-        """Return the versions that `undo` can bring back, oldest first, with the tags they had."""
+        """Return the versions that `undo` can bring back, oldest first, with the tags they had.
+
+        Raises:
+            NotFoundError: there is no such dataset, and none that lost its versions.
+        """
         stored = self._refs.get(layout.check_name(dataset, "dataset"))
-        found = stored.ref.dropped if stored else ()
-        return [dropped_version_of(dataset, each) for each in found]
+        if stored is None:
+            stored = self._refs.require(dataset)
+        return [dropped_version_of(dataset, each) for each in stored.ref.dropped]
 
     def undo(self, dataset: str, numbers: Sequence[int] = ()) -> list[values.Version]:
         """Bring dropped versions back, with those of their tags that no other version has by now.

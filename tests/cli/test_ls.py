@@ -45,7 +45,10 @@ def test_a_dataset_whose_versions_were_dropped(stocked: Place) -> None:
     assert stocked.well("ls", "-l", "--json").document == {
         "datasets": [{"dataset": "pets", "version": None}]
     }
-    assert "dataset 'pets' has no versions" in stocked.failing(4, "ls", "pets")
+    told = stocked.failing(4, "ls", "pets")
+    assert "dataset 'pets' has no versions" in told
+    assert "hint: bring back what was dropped with undo" in told
+    assert "no dataset 'petz'" in stocked.failing(4, "undo", "petz", "--list")
 
 
 def test_one_level(stocked: Place) -> None:
