@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -145,6 +146,14 @@ class Place:
             [PROGRAM, *arguments], input=stdin, capture_output=True, timeout=120, **more
         )
         return Ended(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_hang_ups() -> Iterator[None]:
+    """A program that a test starts heeds SIGHUP, also where `nohup` has the tests ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

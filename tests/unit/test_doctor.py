@@ -81,7 +81,7 @@ def test_a_collection_that_was_broken_off() -> None:
     check = checks_of(backend)["gc"]
     assert not check.ok
     assert f"{len(packs)} condemned pack" in check.detail
-    assert "gc --apply" in (check.hint or "")
+    assert "gc with --apply" in (check.hint or "")
     backend.put(layout.GC_CURRENT, [encode_gc_state(GcState(4, ""))], Overwrite())
     assert checks_of(backend)["gc"].detail == "collected 4 times"
 
