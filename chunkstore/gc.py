@@ -156,7 +156,7 @@ class Collector:
             except _OvertakenError:
                 log.info("another collection came between; beginning again")
             except IntegrityError:
-                if attempt == _ATTEMPTS - 1 or self._is_alone():
+                if self._is_alone() or (attempt == _ATTEMPTS - 1 and self._stands()):
                     raise
                 log.info("another collection removed what this one was reading; beginning again")
         raise ConflictError(
@@ -169,8 +169,11 @@ class Collector:
 
         While packs are condemned two may be at it, and one deletes what both have copied out.
         """
-        state = self._state.state
-        return not state.condemned and self._objects.read_gc_state() == state
+        return not self._state.state.condemned and self._stands()
+
+    def _stands(self) -> bool:
+        """Whether the state is still what this collection knows."""
+        return self._objects.read_gc_state() == self._state.state
 
     # one collection
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from chunkstore import MissingObjectError, RefusedError, Store, layout
-from chunkstore.backends.base import CreateOnly, ObjectInfo
+from chunkstore.backends.base import CreateOnly, Fetched, ObjectInfo, Overwrite
 from chunkstore.backends.memory import MemoryBackend
 from chunkstore.errors import ConflictError
+from chunkstore.format.gc import GcState, encode_gc_state
 from chunkstore.ids import SegmentId
 from chunkstore.objects import Objects
 from chunkstore.testing.backends import CountingBackend, MeddlingBackend
@@ -67,6 +68,28 @@ def test_a_segment_that_a_list_did_not_show_is_looked_for_again(
             store.gc(**NOW)
     monkeypatch.undo()
     assert worlds.observe(backend) == world
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_list_that_another_collection_removed_is_no_damage(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """Also the last time: if the other one has ended that is a conflict, else the list is lost."""
+    store = open_store(backend)
+    push(store, "kept", 1)
+    lost = "gc/condemned/3-lost"
+    backend.put(layout.GC_CURRENT, [encode_gc_state(GcState(3, lost))], Overwrite())
+    monkeypatch.setattr("chunkstore.gc._ATTEMPTS", 1)
+    whole = backend.get
+
+    def got(key: str, byte_range: tuple[int, int] | None = None) -> Fetched:
+        if key == lost and ended:
+            backend.put(layout.GC_CURRENT, [encode_gc_state(GcState(3, ""))], Overwrite())
+        return whole(key, byte_range)
+
+    monkeypatch.setattr(backend, "get", got)
+    with pytest.raises(ConflictError if ended else MissingObjectError):
+        store.gc(**NOW)
 
 
 def test_a_dropped_version_gives_its_space_back(backend: MemoryBackend) -> None:
