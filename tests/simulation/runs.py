@@ -147,13 +147,17 @@ class Run:
     def _write(self, actor: Actor) -> None:
         for _ in range(OPERATIONS):
             doing = self.chance.choices([self._push, self._remove, self._tag], [5, 3, 1])[0]
-            try:
-                doing(self.store(actor), actor)
-            except (ConflictError, NotFoundError) as error:
-                self.scheduler.note(actor.name, "gives up", "", str(error)[:60])
-            except BackendError as error:
-                self._expected(error)
-                self.scheduler.note(actor.name, "fails", "", str(error)[:60])
+            self._try(doing, actor)
+
+    def _try(self, doing: Callable[[Store, Actor], None], actor: Actor) -> None:
+        """Do one thing, which others or the storage may make impossible."""
+        try:
+            doing(self.store(actor), actor)
+        except (ConflictError, NotFoundError) as error:
+            self.scheduler.note(actor.name, "gives up", "", str(error)[:60])
+        except BackendError as error:
+            self._expected(error)
+            self.scheduler.note(actor.name, "fails", "", str(error)[:60])
 
     def _push(self, store: Store, actor: Actor) -> None:
         self._pushes += 1
@@ -193,14 +197,7 @@ class Run:
 
     def _rescue(self, actor: Actor) -> None:
         for _ in range(RESCUES):
-            doing = self.chance.choice([self._undo, self._copy])
-            try:
-                doing(self.store(actor), actor)
-            except (ConflictError, NotFoundError) as error:
-                self.scheduler.note(actor.name, "gives up", "", str(error)[:60])
-            except BackendError as error:
-                self._expected(error)
-                self.scheduler.note(actor.name, "fails", "", str(error)[:60])
+            self._try(self.chance.choice([self._undo, self._copy]), actor)
 
     def _undo(self, store: Store, actor: Actor) -> None:
         dataset = self.chance.choice(DATASETS)
