@@ -58,6 +58,6 @@ def _failures() -> Iterator[None]:
         yield
     except OSError as error:
         raise FilesystemError(
-            f"cannot write a temporary file in the cache folder: {error.strerror or error}",
-            hint="free some room there, or set another cache folder",
+            f"cannot write a temporary file: {error.strerror or error}",
+            hint="free some room in the cache folder, if one is in use, or set another",
         ) from error
