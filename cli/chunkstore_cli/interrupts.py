@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
@@ -18,9 +19,12 @@ from typing import Final
 from chunkstore_cli.exit_codes import Status
 
 _STATUS: Final = {signal.SIGINT: Status.INTERRUPTED, signal.SIGTERM: Status.TERMINATED}
+_SIGNAL: Final = {status: number for number, status in _STATUS.items()}
 _SHOW_CURSOR: Final = b"\x1b[?25h"
+_MOMENT: Final = 0.01  # in seconds: finalizers end in less
 _hurries: Final[list[Callable[[], object]]] = []
 _farewells: Final[list[Callable[[], object]]] = []
+_lost: Final[list[signal.Signals]] = []
 
 _PASSED: Final = tuple(
     signal.Signals[name]
@@ -44,6 +48,7 @@ def catch_signals() -> None:
     """From now on raise Stopped in the main thread at the first signal, and end at the second."""
     for number in _STATUS:
         signal.signal(number, _first)
+    sys.unraisablehook = _unraisable
 
 
 def ignore_signals() -> None:
@@ -144,10 +149,31 @@ def _first(number: int, _frame: FrameType | None) -> None:
 
 
 def _second(number: int, _frame: FrameType | None) -> None:
+    if _lost:
+        raise Stopped(_STATUS[_lost.pop()])
     _say(_SHOW_CURSOR)  # the bars hide it
     for farewell in _farewells:
         farewell()
     os._exit(_STATUS[signal.Signals(number)])
+
+
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Raise once more, a moment later, what came out of a finalizer, where Python drops it.
+
+    A signal is handled wherever the main thread is, also in a `__del__` or in the callback of a
+    weak reference, such as the one that drops an import's lock.
+    """
+    if not isinstance(lost.exc_value, Stopped):
+        sys.__unraisablehook__(lost)
+        return
+    _lost.append(_SIGNAL[lost.exc_value.status])
+    _thread.start_new_thread(_once_more, (threading.get_ident(),))
+
+
+def _once_more(thread: int) -> None:
+    time.sleep(_MOMENT)  # until the finalizer has ended
+    for number in _lost[-1:]:
+        signal.pthread_kill(thread, number)  # wakes it where it waits
 
 
 def _say(text: bytes) -> None:

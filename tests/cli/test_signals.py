@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,6 +140,34 @@ def test_a_stop_while_a_class_is_made_is_a_stop() -> None:
         type("Imported", (), {"field": _Interrupted()})
     failure = failure_of(raised.value)
     assert (failure.status, failure.message) == (Status.TERMINATED, "terminated")
+
+
+IN_A_FINALIZER = """
+import signal, sys, time
+from chunkstore_cli.interrupts import Stopped, catch_signals
+class Once:
+    def __del__(self):
+        signal.raise_signal(signal.{})
+catch_signals()
+try:
+    Once()
+    time.sleep(60)
+except Stopped as stop:
+    sys.exit(int(stop.status))
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stop_in_a_finalizer_is_a_stop(name: str, status: int) -> None:
+    """Python drops what is raised in a `__del__`; the command ends all the same, without a word."""
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_A_FINALIZER.format(name)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (status, ""), ended
 
 
 @pytest.fixture
