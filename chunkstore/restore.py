@@ -1,14 +1,13 @@
 """Pull: a version, or part of it, becomes files of a folder; only what is missing is fetched.
 
-Goes through the entries in order, looks at what the target has, and has the missing chunks
-fetched. A file is written under a part name and renamed when it is complete. Neighbours: `fetcher`
-fetches and writes, `target` and `seeds` know the folder.
+Goes through the entries in order, looks at what the target has, and has what is missing fetched. A
+file is written under a part name and renamed when it is complete. Neighbours: `gather` finds what
+is missing of a file, `fetcher` fetches and writes, `target` knows the folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import stat
 import threading
@@ -21,17 +20,17 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from chunkstore.chunker import Chunker
 from chunkstore.entries import entries_below
-from chunkstore.errors import CorruptObjectError, FilesystemError, InvalidInputError, RefusedError
+from chunkstore.errors import FilesystemError, InvalidInputError, RefusedError
 from chunkstore.events import Action, Item, Progress, ProgressCallback
 from chunkstore.fetcher import Fetcher
 from chunkstore.filters import EVERYTHING, PathFilter
-from chunkstore.format.blob import Blob
 from chunkstore.format.manifest import Entry, EntryKind, Manifest, PackHint
-from chunkstore.ids import ID_SIZE, ManifestId
+from chunkstore.gather import Gatherer
+from chunkstore.ids import ManifestId
 from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.restored_file import RestoredFile
-from chunkstore.seeds import SeedFile, has_content, open_seed, rows_in_place
+from chunkstore.seeds import has_content, open_seed
 from chunkstore.small_file import SmallFile
 from chunkstore.target import (
     AbsentError,
@@ -158,6 +157,7 @@ class Restore:
             on_progress=self._tell,
             clock=self._options.clock,
         )
+        self._gatherer = Gatherer(self._reader, self._fetcher, self._chunker)
         try:
             if exists or not self._options.dry_run:
                 self._target = Target(
@@ -194,7 +194,7 @@ class Restore:
             files=self._files,
             size=self._size,
             fetched_bytes=self._fetched + self._fetcher.planned,
-            reused_bytes=self._reused,
+            reused_bytes=self._reused + self._gatherer.reused,
             written_bytes=self._fetcher.written,
             deleted=self._deleted,
             seconds=time.monotonic() - started,
@@ -324,7 +324,8 @@ class Restore:
             elif not same and folder and self._whole(entry, file.name, folder, hints):
                 file.release()
             else:
-                self._gather(file, hints, seed)
+                file.on_complete = self._complete
+                self._gatherer.gather(file, hints, seed)
         except OSError as error:
             raise FilesystemError(
                 f"cannot read {entry.path!r} in the target: {error.strerror}",
@@ -351,37 +352,6 @@ class Restore:
         else:
             file.write(b"", 0)
         return True
-
-    def _gather(self, file: RestoredFile, hints: Sequence[PackHint], seed: int | None) -> None:
-        """Find which chunks of a file are missing and have them fetched."""
-        file.on_complete = self._complete
-        resumed = self._fetcher.begin(file)
-        old = SeedFile(seed, self._chunker) if seed is not None and file.entry.size else None
-        base = 0
-        for blob in self._reader.lists(file.entry.blob, hints):
-            sizes = blob.size_array().tolist()
-            starts = list(itertools.accumulate(sizes, initial=base))
-            have = set(rows_in_place(file.handle, blob, base)) if resumed else set()
-            for row in sorted(have):
-                file.keep(starts[row], sizes[row])
-            if old:
-                for row, offset in old.find(blob):
-                    if row in have:
-                        continue
-                    data = old.read(offset, sizes[row])
-                    if file.write_checked(data, starts[row], _id(blob, row)):
-                        have.add(row)
-            if old or resumed:
-                self._fetcher.looked_through(blob.size)
-            self._reused += sum(sizes[row] for row in have)
-            file.expect(len(sizes) - len(have))
-            for row, size in enumerate(sizes):
-                if row not in have:
-                    self._fetcher.want(file, _id(blob, row), starts[row], size, hints)
-            base = starts[-1]
-        if base != file.entry.size:
-            raise CorruptObjectError(f"{file.entry.path}: chunks of {base} bytes in all")
-        file.seal()
 
     def _complete(self, file: RestoredFile | SmallFile) -> None:
         """Take note of a finished file; called in any thread."""
@@ -454,14 +424,10 @@ class Restore:
             whole = not self._options.path and self._options.paths.takes_all
             self._progress(
                 Progress(
-                    done_bytes=self._reused + self._fetcher.written,
+                    done_bytes=self._reused + self._gatherer.reused + self._fetcher.written,
                     total_bytes=self._manifest.size if whole else None,
                     moved_bytes=self._fetched + self._fetcher.planned,
                     done_files=self._done_files,
                     total_files=self._manifest.files if whole else None,
                 )
             )
-
-
-def _id(blob: Blob, row: int) -> bytes:
-    return blob.ids[row * ID_SIZE : (row + 1) * ID_SIZE]

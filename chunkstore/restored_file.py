@@ -19,7 +19,6 @@ from blake3 import blake3
 
 from chunkstore.errors import CorruptObjectError, FilesystemError
 from chunkstore.format.manifest import Entry
-from chunkstore.ids import ChunkKind, chunk_id
 from chunkstore.target import Folder, Target, part_name
 
 _READ_SIZE: Final = 1024 * 1024
@@ -144,13 +143,10 @@ class RestoredFile:
             hasher.update(data)
             at += len(data)
 
-    def write_checked(self, data: bytes, offset: int, identifier: bytes) -> bool:
-        """Write bytes of the target's own if they are the chunk that belongs there."""
-        if chunk_id(ChunkKind.DATA, data) != identifier:
-            return False
+    def reuse(self, data: memoryview, offset: int) -> None:
+        """Write verified bytes that the target had elsewhere."""
         self.resumed = True
         self.write(data, offset)
-        return True
 
     def received(self, chunks: int = 1) -> None:
         """Count chunks as written; the last one completes the file."""

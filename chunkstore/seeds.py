@@ -5,19 +5,27 @@ Nothing is believed: bytes count as a chunk only if they have its id. Neighbour:
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-from typing import Final
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from chunkstore.chunker import WINDOW_SIZE, Chunker
 from chunkstore.format.blob import Blob
 from chunkstore.format.manifest import Entry
-from chunkstore.ids import ID_SIZE, ChunkKind, chunk_id, chunk_ids
+from chunkstore.ids import ID_SIZE, ChunkKind, chunk_ids
 
 _READ_SIZE: Final = 1024 * 1024
+
+Rows: TypeAlias = npt.NDArray[np.bool_]
+Offsets: TypeAlias = npt.NDArray[np.int64]
 
 
 def open_seed(folder: int, name: str) -> int | None:
@@ -47,67 +55,126 @@ def has_content(handle: int, entry: Entry) -> bool:
     return hasher.digest() == entry.file_hash
 
 
-def rows_in_place(handle: int, blob: Blob, base: int) -> list[int]:
-    """Return the rows of `blob`, of depth 0, whose chunks the open file has at their place.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Verified bytes of the rows `start` to `end` of a blob, for `offset` in the restored file."""
 
-    `base` is the blob's offset in the file.
+    start: int
+    end: int
+    offset: int
+    data: memoryview
+
+
+def runs_in_place(handle: int, blob: Blob, base: int, missing: Rows) -> Iterator[Run]:
+    """Yield those chunks of `blob`, of depth 0, that the open file has at their place.
+
+    `base` is the blob's offset in the file; `missing` (n,) says which rows to look for.
     """
-    rows: list[int] = []
-    length = os.fstat(handle).st_size
-    for row, size in enumerate(blob.size_array().tolist()):
-        if base + size > length:
-            break
-        data = os.pread(handle, size, base)
-        if chunk_id(ChunkKind.DATA, data) == blob.ids[row * ID_SIZE : (row + 1) * ID_SIZE]:
-            rows.append(row)
-        base += size
-    return rows
+    places = blob.offsets(base)
+    rows = np.flatnonzero(missing & (places < os.fstat(handle).st_size))
+    yield from _runs(handle, blob, base, rows, places[rows])
 
 
 class SeedFile:
-    """An older file, cut into chunks as the store cuts, so that moved ones are found too.
+    """An older file: its chunks at their place, then moved ones, by cutting it as the store cuts.
 
-    Keeps 44 bytes for each chunk of the file.
+    Keeps 40 bytes for each chunk of what is not at its place.
     """
 
     def __init__(self, handle: int, chunker: Chunker) -> None:
-        """Cut the open file; the handle must stay open while the seed is used."""
+        """The handle of the open file must stay open while the seed is used."""
         self._handle = handle
-        ids, sizes = _cut(handle, chunker)
-        joined = np.frombuffer(b"".join(ids), f"S{ID_SIZE}")
-        ends = np.cumsum(np.array(sizes, np.int64))
-        self._order = np.argsort(joined, kind="stable")
-        self._ids = joined[self._order]
-        self._offsets = (ends - np.array(sizes, np.int64))[self._order]
+        self._chunker = chunker
+        self._gaps: list[tuple[int, int]] = []  # start and end of what is not at its place
+        self._at = 0  # where the last that is at its place ends
+        self._cut: tuple[npt.NDArray[np.bytes_], Offsets] | None = None
 
-    def find(self, blob: Blob) -> list[tuple[int, int]]:
-        """Return (row, offset in the older file) of the chunks of `blob` that it has."""
-        if not len(self._ids) or not blob.count:
-            return []
-        wanted = np.frombuffer(blob.ids, f"S{ID_SIZE}")
-        at = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
-        rows = np.flatnonzero(self._ids[at] == wanted)
-        return list(zip(rows.tolist(), self._offsets[at[rows]].tolist(), strict=True))
+    def in_place(self, blob: Blob, base: int, missing: Rows) -> Iterator[Run]:
+        """Yield what `runs_in_place` does; for each blob of the file in order, and to its end."""
+        for run in runs_in_place(self._handle, blob, base, missing):
+            if run.offset > self._at:
+                self._gaps.append((self._at, run.offset))
+            self._at = run.offset + len(run.data)
+            yield run
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the older file, to be verified by the caller."""
-        return os.pread(self._handle, size, offset)
+    def moved(self, blob: Blob, base: int, missing: Rows) -> Iterator[Run]:
+        """Yield chunks that the older file has elsewhere; once `in_place` has seen all blobs.
+
+        What is at its place in the older file is not searched again.
+        """
+        if self._cut is None:
+            self._cut = self._cut_gaps()
+        ids, offsets = self._cut
+        if not len(ids):
+            return
+        rows = np.flatnonzero(missing)
+        wanted = np.frombuffer(blob.ids, f"S{ID_SIZE}")[rows]
+        at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+        found = ids[at] == wanted
+        yield from _runs(self._handle, blob, base, rows[found], offsets[at[found]])
+
+    def _cut_gaps(self) -> tuple[npt.NDArray[np.bytes_], Offsets]:
+        """Return the ids of the gaps' chunks, sorted, and their offsets in the older file."""
+        self._gaps.append((self._at, os.fstat(self._handle).st_size))
+        ids, offsets = bytearray(), array("q")
+        for start, end in self._gaps:
+            for identifier, offset in _cut(self._handle, self._chunker, start, end):
+                ids += identifier
+                offsets.append(offset)
+        joined = np.frombuffer(ids, f"S{ID_SIZE}")
+        order = np.argsort(joined, kind="stable")
+        return joined[order], np.frombuffer(offsets, np.int64)[order]
 
 
-def _cut(handle: int, chunker: Chunker) -> tuple[list[bytes], list[int]]:
-    ids: list[bytes] = []
-    sizes: list[int] = []
-    carry, at, ended = b"", 0, False
-    while not ended:
-        data = os.pread(handle, WINDOW_SIZE, at)
-        at += len(data)
-        ended = len(data) < WINDOW_SIZE
+def _runs(
+    handle: int, blob: Blob, base: int, rows: npt.NDArray[np.intp], offsets: Offsets
+) -> Iterator[Run]:
+    """Yield those of `rows` that the open file has at `offsets`, neighbours together."""
+    sizes, places = blob.size_array()[rows].tolist(), blob.offsets(base)[rows].tolist()
+    follows = (np.diff(rows) == 1) & (np.diff(offsets) == sizes[:-1])
+    for first, last in _groups(sizes, follows.tolist()):
+        ends = list(itertools.accumulate(sizes[first:last], initial=0))
+        data = memoryview(os.pread(handle, ends[-1], int(offsets[first])))
+        pieces = [data[start:end] for start, end in itertools.pairwise(ends)]
+        row, place = int(rows[first]), places[first]
+        same = [
+            identifier == blob.ids[number * ID_SIZE : (number + 1) * ID_SIZE]
+            for number, identifier in enumerate(chunk_ids(ChunkKind.DATA, pieces), row)
+        ]
+        for there, group in itertools.groupby(range(len(same)), same.__getitem__):
+            if there:
+                inside = list(group)
+                start, end = inside[0], inside[-1] + 1
+                part = data[ends[start] : ends[end]]
+                yield Run(row + start, row + end, place + ends[start], part)
+
+
+def _groups(sizes: Sequence[int], follows: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last + 1 of neighbours, up to `_READ_SIZE` or a single one.
+
+    `follows` says of each but the first whether it is a neighbour of the one before.
+    """
+    first = size = 0
+    for number, more in enumerate(sizes):
+        if number > first and (not follows[number - 1] or size + more > _READ_SIZE):
+            yield first, number
+            first, size = number, 0
+        size += more
+    if sizes:
+        yield first, len(sizes)
+
+
+def _cut(handle: int, chunker: Chunker, start: int, stop: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the id and the offset of each chunk of this part of the open file."""
+    carry, at = b"", start
+    while at < stop:
+        data = os.pread(handle, min(WINDOW_SIZE, stop - at), at)
+        ended = not data or at + len(data) == stop  # no data: someone cuts the file off
         window = memoryview(carry + data)
-        pieces, start = [], 0
-        for size in chunker.cut(window, final=ended):
-            pieces.append(window[start : start + size])
-            sizes.append(size)
-            start += size
-        ids += chunk_ids(ChunkKind.DATA, pieces)
-        carry = bytes(window[start:])
-    return ids, sizes
+        ends = list(itertools.accumulate(chunker.cut(window, final=ended), initial=0))
+        pieces = [window[begin:end] for begin, end in itertools.pairwise(ends)]
+        base = at - len(carry)
+        ids = chunk_ids(ChunkKind.DATA, pieces)
+        yield from zip(ids, (base + end for end in ends[:-1]), strict=True)
+        carry = bytes(window[ends[-1] :])
+        at = stop if ended else at + len(data)

@@ -50,6 +50,11 @@ class Blob:
         """Return the sizes as integers (n,)."""
         return np.frombuffer(self.sizes, "<u8" if self.depth else "<u4").astype(np.uint64)
 
+    def offsets(self, base: int = 0) -> npt.NDArray[np.int64]:
+        """Return where each chunk begins (n,), for content that begins at `base`."""
+        sizes = self.size_array().astype(np.int64)
+        return base + np.cumsum(sizes) - sizes
+
 
 EMPTY: Final = Blob(0, 0, b"", b"")
 
