@@ -26,7 +26,7 @@ def draw(results: Results, path: Path) -> None:
     for axes, (step, title) in zip(panels, STEPS.items(), strict=False):
         _bars(axes, tools, [results.seconds("packages", tool, step) for tool in tools])
         axes.set_title(f"{title}, s", fontsize=10)
-    stored = [spread([sum(results.stored("packages", tool)) / 1e6]) for tool in tools]
+    stored = [spread([results.stored("packages", tool)[2] / 1e6]) for tool in tools]
     _bars(panels[-1], tools, stored)
     panels[-1].set_title("stored, MB", fontsize=10)
     panels[-1].invert_yaxis()  # of all, as they share it

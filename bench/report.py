@@ -61,7 +61,7 @@ def _resource_table(results: Results, name: str) -> str:
     rows = {}
     for tool in results.tools(name):
         runs = results.of(name, tool)
-        first, added = results.stored(name, tool)
+        first, added, both = (stored / 1e6 for stored in results.stored(name, tool))
 
         def of(step: str, value: Callable[..., float], runs: list[object] = runs) -> Spread | None:
             return spread([value(run.costs[step]) for run in runs if step in run.costs])
@@ -71,8 +71,9 @@ def _resource_table(results: Results, name: str) -> str:
             "CPU pull, s": of("pull", lambda cost: cost.cpu),
             "memory push, MB": of("first", lambda cost: cost.memory / 1e6),
             "memory pull, MB": of("pull", lambda cost: cost.memory / 1e6),
-            "stored v1, MB": Spread(first / 1e6, first / 1e6, first / 1e6),
-            "added by v2, MB": Spread(added / 1e6, added / 1e6, added / 1e6),
+            "stored v1, MB": spread([first]),
+            "added by v2, MB": spread([added]),
+            "both, MB": spread([both]),
         }
     return _table(rows, lambda value: _number(value.median))
 
@@ -122,9 +123,14 @@ def _kernels(results: Results, name: str) -> str:
         part = (
             f"{total:.2f} s of CPU for v{version} ({text}), on {cores} cores {total / cores:.2f} s"
         )
+        together = results.together_seconds(name, version)
         ours = results.seconds(name, OURS, step)
         if ours is not None and total:
             part += f", and the push takes {ours.median / (total / cores):.2f} times that"
+            part += (
+                f" ({ours.median / (together / cores):.2f} times by the {together:.2f} s that they "
+                f"take with {cores} at once)"
+            )
         parts.append(part)
     return f"The kernels alone, in one thread: {'; '.join(parts)}.\n"
 
@@ -144,7 +150,7 @@ def _behind(results: Results, name: str) -> Iterator[str]:
         for mine, other, title in zip(
             results.stored(name, OURS),
             results.stored(name, tool),
-            ("stored v1", "added by v2"),
+            ("stored v1", "added by v2", "stored of both"),
             strict=True,
         ):
             if other < mine:
@@ -175,7 +181,7 @@ def conditions(results: Results) -> str:
         [
             f"Scale {results.scale}, {counted} rounds, from {times[0]} to {times[-1]}, on "
             f"{machine['cores']} cores of {machine['processor']}, {machine['memory']}, "
-            f"{machine['system']}, Python {machine['python']}.\n",
+            f"{machine['file system']}, {machine['system']}, Python {machine['python']}.\n",
             *tools,
             "",
         ]
@@ -186,10 +192,9 @@ def summary(results: Results, name: str) -> str:
     """Return the short table of the README."""
     rows = {}
     for tool in results.tools(name):
-        first, added = results.stored(name, tool)
         rows[tool] = {
             **{f"{title}, s": results.seconds(name, tool, step) for step, title in STEPS.items()},
-            "stored, MB": spread([(first + added) / 1e6]),
+            "stored, MB": spread([results.stored(name, tool)[2] / 1e6]),
         }
     return _table(rows, lambda value: _number(value.median))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.measure import Cost
-from bench.workloads import WORKLOADS
+from bench.workloads import DATA, WORKLOADS
 
 STEPS: Final = {
     "first": "first push",
@@ -63,6 +63,7 @@ class Results:
         sizes: for each workload the files and bytes of version 1 and version 2.
         runs: in the order in which they were made.
         kernels: for each workload a list of rounds: seconds of each kernel for v1 and for v2.
+        together: the same, all kernels in one, while as many run at once as there are cores.
         failures: workload, tool and what went wrong where a tool could not be measured.
     """
 
@@ -71,6 +72,7 @@ class Results:
     sizes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     kernels: dict[str, list[list[dict[str, float]]]] = field(default_factory=dict)
+    together: dict[str, list[list[float]]] = field(default_factory=dict)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
 
     def of(self, workload: str, tool: str) -> list[Run]:
@@ -91,16 +93,23 @@ class Results:
             [run.costs[step].seconds for run in self.of(workload, tool) if step in run.costs]
         )
 
-    def stored(self, workload: str, tool: str) -> tuple[float, float]:
-        """Return the bytes stored after version 1, and those that version 2 added."""
+    def stored(self, workload: str, tool: str) -> tuple[float, float, float]:
+        """Return the bytes stored after version 1, those that version 2 added, and all."""
         runs = self.of(workload, tool)
-        first = statistics.median(run.stored[0] for run in runs)
-        return first, statistics.median(run.stored[1] - run.stored[0] for run in runs)
+        return (
+            statistics.median(run.stored[0] for run in runs),
+            statistics.median(run.stored[1] - run.stored[0] for run in runs),
+            statistics.median(run.stored[1] for run in runs),
+        )
 
     def kernel_seconds(self, workload: str, version: int) -> dict[str, float]:
         """Return the median seconds of CPU of each kernel for version 1 or 2."""
         rounds = [done[version - 1] for done in self.kernels[workload]]
         return {name: statistics.median(done[name] for done in rounds) for name in rounds[0]}
+
+    def together_seconds(self, workload: str, version: int) -> float:
+        """Return the median seconds of CPU of all kernels, with as many at once as cores."""
+        return statistics.median(done[version - 1] for done in self.together[workload])
 
     def forget_other_versions(self, tool: str, version: str) -> None:
         """Drop the runs of other versions of a tool than the one that is installed."""
@@ -142,7 +151,7 @@ def load(path: Path, scale: str) -> Results:
         name: [(files, size) for files, size in both] for name, both in document["sizes"].items()
     }
     # what failed is not taken over: it is tried again
-    return Results(scale, here, sizes, runs, document["kernels"])
+    return Results(scale, here, sizes, runs, document["kernels"], document["together"])
 
 
 def machine() -> dict[str, str]:
@@ -153,8 +162,27 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{memory / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
+        "file system": _file_system(DATA),
         "python": platform.python_version(),
     }
+
+
+def _file_system(folder: Path) -> str:
+    """Return what a folder lies on; of ext4, whether it has a journal, which its speed hangs on."""
+    while not folder.exists():
+        folder = folder.parent
+    status = os.stat(folder)
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        kind = next(line[line.index("-") + 1] for line in mounts if line[2] == device)
+        if kind != "ext4":
+            return kind
+        name = Path(f"/sys/dev/block/{device}").resolve().name
+        options = Path(f"/proc/fs/ext4/{name}/options").read_text()
+    except (OSError, StopIteration):
+        return "an unknown file system"
+    return "ext4" if "\ndata=" in options else "ext4 without a journal"
 
 
 def _processor() -> str:

@@ -17,7 +17,9 @@ import contextlib
 import datetime
 import fcntl
 import json
+import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -167,11 +169,26 @@ class Bench:
             self._results.runs.append(run)
             self._results.save(self._path)
             print(f"{workload.name} {number}: {line(run)}", flush=True)
+        together = self._results.together.setdefault(workload.name, [])
+        cores = os.cpu_count() or 1
         while len(kernels) < rounds:
-            command = [sys.executable, "-m", "bench.kernels", str(root / "v1"), str(root / "v2")]
-            done = subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
-            kernels.append(json.loads(done.stdout))
+            kernels += kernel_seconds(root, 1)
+            both = [[sum(of.values()) for of in done] for done in kernel_seconds(root, cores)]
+            together.append([statistics.mean(version) for version in zip(*both, strict=True)])
             self._results.save(self._path)
+
+
+def kernel_seconds(root: Path, processes: int) -> list[list[dict[str, float]]]:
+    """Return what so many processes of the kernels, at the same time, take for each version."""
+    command = [sys.executable, "-m", "bench.kernels", str(root / "v1"), str(root / "v2")]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(processes)
+    ]
+    printed = [process.communicate()[0] for process in running]
+    for process in running:
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+    return [json.loads(text) for text in printed]
 
 
 def line(run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_bench_is_run_once_and_kept(
     assert 0 < ours.stored[0] < ours.stored[1] < copies.stored[1]
     assert ours.costs["first"].cpu > 0
     assert results.kernels["csv"][0][0].keys() == set(KERNELS)
+    assert all(results.together_seconds("csv", version) > 0 for version in (1, 2))
     assert "| chunkstore |" in capsys.readouterr().out
     monkeypatch.setattr(run, "Course", None)  # nothing more is run
     assert run.main() == 0
@@ -141,6 +143,8 @@ def test_tables_show_what_others_do_better() -> None:
     assert "| restic | 4.00 (4.00-4.00) | **4.50 (4.00-5.00)** |" in text
     assert "- restic: push of v2 4.50 s to 5.00 s, added by v2 1.00 MB to 2.00 MB" in text
     assert "**0.50" not in text
+    cores = os.cpu_count() or 1
+    assert f"({2.0 / (4.0 / cores):.2f} times by the 4.00 s" in text
 
 
 def test_publishing_writes_all_again(tmp_path: Path) -> None:
@@ -184,4 +188,5 @@ def _results() -> Results:
         made("restic", "0.18", 4.0, 5.0, 10**6),
     ]
     results.kernels = {"packages": [[dict.fromkeys(KERNELS, 0.5)] * 2]}
+    results.together = {"packages": [[4.0, 4.0]]}
     return results
