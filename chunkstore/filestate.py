@@ -237,7 +237,7 @@ class FileStates:
         self.discard()
 
     def _give_up(self, error: OSError) -> None:
-        log.warning("cannot keep the file-state cache %s: %s", self._path, error)
+        log.warning("cannot keep the file-state cache %s: %s", self._path, error.strerror or error)
         self._discard_new()
         self._path = None
 

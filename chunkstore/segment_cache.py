@@ -122,7 +122,9 @@ class SegmentCache:
                 fill(file)
             os.replace(temporary, path)
         except OSError as error:
-            log.warning("cannot keep an index segment in %s: %s", self._folder, error)
+            log.warning(
+                "cannot keep an index segment in %s: %s", self._folder, error.strerror or error
+            )
             return False
         finally:
             with contextlib.suppress(OSError):
@@ -171,7 +173,9 @@ class SegmentCache:
                 os.chmod(self._folder, stat.S_IMODE(found.st_mode) & ~0o022)
         except OSError as error:
             if make:
-                log.warning("cannot keep index segments in %s: %s", self._folder, error)
+                log.warning(
+                    "cannot keep index segments in %s: %s", self._folder, error.strerror or error
+                )
             return False
         if not mine:
             log.warning("%s is another user's folder: no index segments are kept", self._folder)

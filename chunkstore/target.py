@@ -401,6 +401,8 @@ def fail(error: OSError, path: str) -> NoReturn:
         hint = "let the other pull into the same folder end, or pull into another folder"
     elif error.errno == errno.ENOENT:
         hint = "the folder was moved or removed meanwhile; run the same command again"
+    elif error.errno == errno.EROFS:
+        hint = "the target is mounted read-only: give another folder"
     else:
         hint = "check the permissions of the target folder"
     raise FilesystemError(f"cannot write {path!r}: {error.strerror}", hint=hint) from error

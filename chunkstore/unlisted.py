@@ -123,7 +123,9 @@ class Unlisted:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        log.warning("cannot note in %s which packs were stored: %s", self._path, error)
+        log.warning(
+            "cannot note in %s which packs were stored: %s", self._path, error.strerror or error
+        )
         self._close()
 
     def _close(self) -> None:

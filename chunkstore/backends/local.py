@@ -260,9 +260,10 @@ def _raise(error: OSError, operation: str, key: str, root: str) -> NoReturn:
             what, operation=operation, key=key, hint="free some room, then run the command again"
         ) from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        raise PermissionDeniedError(
-            what, operation=operation, key=key, hint=f"check the permissions of {root}"
-        ) from error
+        remedy = f"check the permissions of {root}"
+        if error.errno == errno.EROFS:
+            remedy = f"{root} is mounted read-only: mount it anew, or give another store"
+        raise PermissionDeniedError(what, operation=operation, key=key, hint=remedy) from error
     hint = None
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         hint = f"a file stands where a folder is needed; is {root} a folder?"

@@ -197,6 +197,20 @@ def test_every_failure_of_the_system_is_translated(
     assert backend.get("folder/key").data == b"bytes"
 
 
+def test_what_is_mounted_read_only_is_said(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No permissions would help there, so the hint does not send one to look at them."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(PermissionDeniedError) as caught:
+        backend.put("key", [b"bytes"], CreateOnly())
+    assert "mounted read-only" in str(caught.value.hint)
+
+
 def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     """A file where the folder should be holds no objects and takes none."""
     (tmp_path / "file").write_text("of somebody")

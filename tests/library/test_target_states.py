@@ -154,6 +154,7 @@ def test_a_pull_that_finds_all_in_place_touches_nothing(version: Store, out: Pat
         (errno.EEXIST, "other pull"),
         (errno.ENOENT, "removed meanwhile"),
         (errno.EACCES, "permissions"),
+        (errno.EROFS, "another folder"),
     ],
 )
 def test_the_hint_of_what_cannot_be_written(number: int, words: str) -> None:
