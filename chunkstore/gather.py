@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from chunkstore.chunker import Chunker
 from chunkstore.errors import CorruptObjectError
 from chunkstore.fetcher import Fetcher
 from chunkstore.format.blob import Blob
@@ -29,17 +28,15 @@ class Gatherer:
         reused: bytes that the target had.
     """
 
-    def __init__(self, reader: Reader, fetcher: Fetcher, chunker: Chunker) -> None:
-        """`chunker` is the one that cut the store."""
+    def __init__(self, reader: Reader, fetcher: Fetcher) -> None:
+        """Begin with nothing."""
         self._reader = reader
         self._fetcher = fetcher
-        self._chunker = chunker
         self.reused = 0
 
-    def gather(self, file: RestoredFile, hints: Sequence[PackHint], seed: int | None) -> None:
+    def gather(self, file: RestoredFile, hints: Sequence[PackHint], old: SeedFile | None) -> None:
         """Find which chunks of a file are missing and have them fetched."""
         resumed = self._fetcher.begin(file)
-        old = SeedFile(seed, self._chunker) if seed is not None and file.entry.size else None
         lacking: list[tuple[Blob, int, Rows]] = []
         base = 0
         for blob in self._reader.lists(file.entry.blob, hints):

@@ -30,7 +30,7 @@ from chunkstore.ids import ManifestId
 from chunkstore.profile import OFF, Clock
 from chunkstore.reader import Reader
 from chunkstore.restored_file import RestoredFile
-from chunkstore.seeds import has_content, open_seed
+from chunkstore.seeds import SeedFile, open_seed
 from chunkstore.small_file import SmallFile
 from chunkstore.target import (
     AbsentError,
@@ -45,6 +45,8 @@ from chunkstore.values import PullStats
 from chunkstore.walk import part_problem
 
 LinkPolicy: TypeAlias = Literal["none", "inside", "all"]
+
+_Compared: TypeAlias = tuple[RestoredFile, Sequence[PackHint], SeedFile, Future[bool]]
 
 _PROGRESS_SECONDS: Final = 0.1
 
@@ -122,11 +124,12 @@ class Restore:
         self._links: list[Entry] = []
         self._finished: deque[Item] = deque()
         self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "chunkstore-compare")
-        self._compared: deque[tuple[RestoredFile, Sequence[PackHint], int, Future[bool]]] = deque()
-        self._lock = threading.Lock()
-        self._has_content = options.clock.timed(
-            "compare", has_content, lambda _, _handle, entry: entry.size
+        self._compared: deque[tuple[RestoredFile, Sequence[PackHint], SeedFile, Future[bool]]] = (
+            deque()
         )
+        self._lock = threading.Lock()
+        self._is_same = options.clock.timed("compare", SeedFile.is_same, _size)
+        self._look = options.clock.timed("compare", SeedFile.look, _size)
         self._told_at = 0.0
         self._files = self._size = self._deleted = 0
         self._done_files = 0
@@ -157,7 +160,7 @@ class Restore:
             on_progress=self._tell,
             clock=self._options.clock,
         )
-        self._gatherer = Gatherer(self._reader, self._fetcher, self._chunker)
+        self._gatherer = Gatherer(self._reader, self._fetcher)
         try:
             if exists or not self._options.dry_run:
                 self._target = Target(
@@ -182,9 +185,11 @@ class Restore:
             self._fetcher.drop_parts(remove=False)
             raise
         finally:
+            for _, _, seed, _ in self._compared:  # after a failure
+                seed.stop()
             self._pool.shutdown(wait=True, cancel_futures=True)
-            for file, _, seed, _ in self._compared:  # after a failure
-                os.close(seed)
+            for file, _, seed, _ in self._compared:
+                seed.close()
                 file.release()
             self._fetcher.close()
             if self._target:
@@ -279,7 +284,7 @@ class Restore:
         place = self._place(entry)
         above, _, name = place.rpartition("/")
         folder: Folder | None = None
-        seed: int | None = None
+        seed: SeedFile | None = None
         if self._target:
             with contextlib.suppress(AbsentError):  # in a dry run
                 folder = self._target.folder(above, create=not self._options.dry_run)
@@ -289,13 +294,13 @@ class Restore:
                 self._target.make_way(folder, place, status)
                 if status and stat.S_ISREG(status.st_mode):
                     with self._target.failures(entry.path):
-                        seed = open_seed(folder.handle, name)
+                        seed = open_seed(folder.handle, name, self._chunker, entry)
         file = RestoredFile(entry, name, self._target, dry_run=self._options.dry_run)
         file.folder = folder.hold() if folder else None
         if seed is None or entry.size < _BESIDE:
             self._compare(file, hints, seed, None)
             return
-        comparison = self._pool.submit(self._has_content, seed, entry)
+        comparison = self._pool.submit(self._look, seed)
         self._compared.append((file, hints, seed, comparison))
         if len(self._compared) > _COMPARED:
             self._compare(*self._compared.popleft())
@@ -304,7 +309,7 @@ class Restore:
         self,
         file: RestoredFile,
         hints: Sequence[PackHint],
-        seed: int | None,
+        seed: SeedFile | None,
         comparison: Future[bool] | None,
     ) -> None:
         """Have what is missing of a file fetched: nothing, if what stands there is the same."""
@@ -313,10 +318,10 @@ class Restore:
             if seed is None:
                 same = False
             elif comparison is None:
-                same = self._has_content(seed, entry)
+                same = self._is_same(seed)
             else:
                 same = self._options.clock.wait(comparison)
-            if same and seed is not None and file.refresh(seed):
+            if same and seed is not None and file.refresh(seed.handle):
                 self._reused += entry.size
                 self._fetcher.looked_through(entry.size)
                 self._done(entry, "reused")
@@ -325,7 +330,7 @@ class Restore:
                 file.release()
             else:
                 file.on_complete = self._complete
-                self._gatherer.gather(file, hints, seed)
+                self._gatherer.gather(file, hints, seed if entry.size else None)
         except OSError as error:
             raise FilesystemError(
                 f"cannot read {entry.path!r} in the target: {error.strerror}",
@@ -333,7 +338,7 @@ class Restore:
             ) from error
         finally:
             if seed is not None:
-                os.close(seed)
+                seed.close()
 
     def _whole(self, entry: Entry, name: str, folder: Folder, hints: Sequence[PackHint]) -> bool:
         """Have a file of at most one chunk written in one go, unless what is there may serve."""
@@ -431,3 +436,7 @@ class Restore:
                     total_files=self._manifest.files if whole else None,
                 )
             )
+
+
+def _size(_: bool, seed: SeedFile) -> int:
+    return seed.size

@@ -24,35 +24,11 @@ from chunkstore.ids import ID_SIZE, ChunkKind, chunk_ids
 
 _READ_SIZE: Final = 1024 * 1024
 
+_CUT_AHEAD: Final = 256 * 1024 * 1024
+"""Bytes of a file up to which it is cut before it is its turn: several wait with what was cut."""
+
 Rows: TypeAlias = npt.NDArray[np.bool_]
 Offsets: TypeAlias = npt.NDArray[np.int64]
-
-
-def open_seed(folder: int, name: str) -> int | None:
-    """Open the file `name` in an open folder for reading; None where it cannot serve.
-
-    It may be another user's, who lets nobody read it: then it is replaced, if the folder allows.
-    """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        handle = os.open(name, flags, dir_fd=folder)
-    except (PermissionError, FileNotFoundError):
-        return None
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return handle
-    os.close(handle)
-    return None
-
-
-def has_content(handle: int, entry: Entry) -> bool:
-    """Whether an open file has the size and the hash of the version's file."""
-    if os.fstat(handle).st_size != entry.size:
-        return False
-    hasher, at = blake3(), 0
-    while data := os.pread(handle, _READ_SIZE, at):
-        hasher.update(data)
-        at += len(data)
-    return hasher.digest() == entry.file_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +52,59 @@ def runs_in_place(handle: int, blob: Blob, base: int, missing: Rows) -> Iterator
 
 
 class SeedFile:
-    """An older file: its chunks at their place, then moved ones, by cutting it as the store cuts.
+    """The file that stands where one is restored: the same, or one that has some of its chunks.
 
-    Keeps 40 bytes for each chunk of what is not at its place.
+    Where the sizes are equal, chunks are looked for at their place first. Moved ones are found by
+    cutting the rest as the store cuts; that keeps 40 bytes for each of its chunks.
+
+    Attributes:
+        handle: the descriptor of the open file.
+        size: its bytes.
     """
 
-    def __init__(self, handle: int, chunker: Chunker) -> None:
-        """The handle of the open file must stay open while the seed is used."""
-        self._handle = handle
+    def __init__(self, handle: int, chunker: Chunker, entry: Entry) -> None:
+        """`handle` is that of the open file; `close` closes it."""
+        self.handle = handle
         self._chunker = chunker
+        self._entry = entry
+        self.size = os.fstat(handle).st_size
+        self._stopped = False
         self._gaps: list[tuple[int, int]] = []  # start and end of what is not at its place
         self._at = 0  # where the last that is at its place ends
         self._cut: tuple[npt.NDArray[np.bytes_], Offsets] | None = None
 
+    def is_same(self) -> bool:
+        """Whether it has the size and the hash of the version's file."""
+        if self.size != self._entry.size:
+            return False
+        hasher, at = blake3(), 0
+        while not self._stopped and (data := os.pread(self.handle, _READ_SIZE, at)):
+            hasher.update(data)
+            at += len(data)
+        return hasher.digest() == self._entry.file_hash
+
+    def look(self) -> bool:
+        """Return what `is_same` does; a file of another size is cut already, if not very large."""
+        if self.size != self._entry.size and self.size <= _CUT_AHEAD:
+            self._cut = self._cut_gaps()
+        return self.is_same()
+
+    def stop(self) -> None:
+        """Have another thread that is comparing end soon, with whatever result."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.handle)
+
     def in_place(self, blob: Blob, base: int, missing: Rows) -> Iterator[Run]:
-        """Yield what `runs_in_place` does; for each blob of the file in order, and to its end."""
-        for run in runs_in_place(self._handle, blob, base, missing):
+        """Yield what `runs_in_place` does; for each blob of the file in order, and to its end.
+
+        Nothing where the sizes differ: what follows a change has most likely moved.
+        """
+        if self.size != self._entry.size:
+            return
+        for run in runs_in_place(self.handle, blob, base, missing):
             if run.offset > self._at:
                 self._gaps.append((self._at, run.offset))
             self._at = run.offset + len(run.data)
@@ -111,19 +124,35 @@ class SeedFile:
         wanted = np.frombuffer(blob.ids, f"S{ID_SIZE}")[rows]
         at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
         found = ids[at] == wanted
-        yield from _runs(self._handle, blob, base, rows[found], offsets[at[found]])
+        yield from _runs(self.handle, blob, base, rows[found], offsets[at[found]])
 
     def _cut_gaps(self) -> tuple[npt.NDArray[np.bytes_], Offsets]:
         """Return the ids of the gaps' chunks, sorted, and their offsets in the older file."""
-        self._gaps.append((self._at, os.fstat(self._handle).st_size))
+        self._gaps.append((self._at, self.size))
         ids, offsets = bytearray(), array("q")
         for start, end in self._gaps:
-            for identifier, offset in _cut(self._handle, self._chunker, start, end):
+            for identifier, offset in _cut(self.handle, self._chunker, start, end):
                 ids += identifier
                 offsets.append(offset)
         joined = np.frombuffer(ids, f"S{ID_SIZE}")
         order = np.argsort(joined, kind="stable")
         return joined[order], np.frombuffer(offsets, np.int64)[order]
+
+
+def open_seed(folder: int, name: str, chunker: Chunker, entry: Entry) -> SeedFile | None:
+    """Open the file `name` in an open folder, where `entry` goes; None where it cannot serve.
+
+    It may be another user's, who lets nobody read it: then it is replaced, if the folder allows.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(name, flags, dir_fd=folder)
+    except (PermissionError, FileNotFoundError):
+        return None
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return SeedFile(handle, chunker, entry)
+    os.close(handle)
+    return None
 
 
 def _runs(
