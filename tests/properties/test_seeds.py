@@ -170,3 +170,12 @@ def test_only_what_is_missing_is_asked_for(data: st.DataObject) -> None:
     with seed_of(old, old) as seed:
         assert take(seed.in_place(blob, base, missing), blob, base, missing, old) == expected
     assert not missing.any()
+
+
+def test_a_comparison_can_be_stopped() -> None:
+    """What was not read to its end is not taken for the same."""
+    old = random_bytes(SIZE, 10)
+    with seed_of(old, old) as seed:
+        assert seed.look()
+        seed.stop()
+        assert not seed.look()
