@@ -18,7 +18,7 @@ from chunkstore.format.manifest import PackHint
 from chunkstore.ids import ID_SIZE
 from chunkstore.reader import Reader
 from chunkstore.restored_file import RestoredFile
-from chunkstore.seeds import Rows, Run, SeedFile, runs_in_place
+from chunkstore.seeds import Rows, Run, SeedFile, ids_of, runs_in_place
 
 
 class Gatherer:
@@ -56,7 +56,8 @@ class Gatherer:
             base += blob.size
         if base != file.entry.size:
             raise CorruptObjectError(f"{file.entry.path}: chunks of {base} bytes in all")
-        if old:
+        if old and lacking:
+            old.cut(np.concatenate([ids_of(blob)[missing] for blob, _, missing in lacking]))
             for blob, at, missing in lacking:
                 self._reuse(file, old.moved(blob, at, missing), missing)
                 self._want(file, blob, at, missing, hints)

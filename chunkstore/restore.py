@@ -129,7 +129,6 @@ class Restore:
         )
         self._lock = threading.Lock()
         self._is_same = options.clock.timed("compare", SeedFile.is_same, _size)
-        self._look = options.clock.timed("compare", SeedFile.look, _size)
         self._told_at = 0.0
         self._files = self._size = self._deleted = 0
         self._done_files = 0
@@ -300,7 +299,7 @@ class Restore:
         if seed is None or entry.size < _BESIDE:
             self._compare(file, hints, seed, None)
             return
-        comparison = self._pool.submit(self._look, seed)
+        comparison = self._pool.submit(self._is_same, seed)
         self._compared.append((file, hints, seed, comparison))
         if len(self._compared) > _COMPARED:
             self._compare(*self._compared.popleft())

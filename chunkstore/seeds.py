@@ -9,7 +9,7 @@ import itertools
 import os
 import stat
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -24,11 +24,15 @@ from chunkstore.ids import ID_SIZE, ChunkKind, chunk_ids
 
 _READ_SIZE: Final = 1024 * 1024
 
-_CUT_AHEAD: Final = 256 * 1024 * 1024
-"""Bytes of a file up to which it is cut before it is its turn: several wait with what was cut."""
+_SAMPLE_EVERY: Final = 8 * WINDOW_SIZE
+"""Bytes of a large file of which one window is cut first: what moved in one piece of 18 MiB is seen
+in any case."""
+
+_ID: Final = f"S{ID_SIZE}"
 
 Rows: TypeAlias = npt.NDArray[np.bool_]
 Offsets: TypeAlias = npt.NDArray[np.int64]
+Ids: TypeAlias = npt.NDArray[np.bytes_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ class SeedFile:
         self._stopped = False
         self._gaps: list[tuple[int, int]] = []  # start and end of what is not at its place
         self._at = 0  # where the last that is at its place ends
-        self._cut: tuple[npt.NDArray[np.bytes_], Offsets] | None = None
+        self._ids: Ids = np.empty(0, _ID)  # of what was cut, sorted
+        self._offsets: Offsets = np.empty(0, np.int64)
 
     def is_same(self) -> bool:
         """Whether it has the size and the hash of the version's file."""
@@ -82,12 +87,6 @@ class SeedFile:
             hasher.update(data)
             at += len(data)
         return hasher.digest() == self._entry.file_hash
-
-    def look(self) -> bool:
-        """Return what `is_same` does; a file of another size is cut already, if not very large."""
-        if self.size != self._entry.size and self.size <= _CUT_AHEAD:
-            self._cut = self._cut_gaps()
-        return self.is_same()
 
     def stop(self) -> None:
         """Have another thread that is comparing end soon, with whatever result."""
@@ -110,33 +109,60 @@ class SeedFile:
             self._at = run.offset + len(run.data)
             yield run
 
-    def moved(self, blob: Blob, base: int, missing: Rows) -> Iterator[Run]:
-        """Yield chunks that the older file has elsewhere; once `in_place` has seen all blobs.
+    def cut(self, wanted: Ids) -> None:
+        """Cut what is not at its place, for `moved`; once `in_place` has seen all blobs.
 
-        What is at its place in the older file is not searched again.
+        Of a large file the parts are cut where a sample has any of the `wanted` chunks: cutting
+        takes nearly as long as fetching from a folder, and what is quite different is cut in vain.
         """
-        if self._cut is None:
-            self._cut = self._cut_gaps()
-        ids, offsets = self._cut
-        if not len(ids):
+        gaps = [*self._gaps, (self._at, self.size)]
+        if sum(end - start for start, end in gaps) > _SAMPLE_EVERY:
+            gaps = self._promising(gaps, np.sort(wanted))
+        self._ids, self._offsets = self._cut(gaps)
+
+    def _promising(self, gaps: list[tuple[int, int]], wanted: Ids) -> list[tuple[int, int]]:
+        """Return the parts of gaps around those windows of a sample that have wanted chunks."""
+        promising: list[tuple[int, int]] = []
+        for gap, end in gaps:
+            before = gap  # the window before may have ended where what is wanted begins
+            for at in range(gap, end, _SAMPLE_EVERY):
+                ids, _ = self._cut([(at, min(at + WINDOW_SIZE, end))])
+                if _rows_in(wanted, ids)[1].any():
+                    if promising and promising[-1][1] >= before:
+                        before, _ = promising.pop()
+                    promising.append((before, min(at + _SAMPLE_EVERY, end)))
+                before = at
+        return promising
+
+    def moved(self, blob: Blob, base: int, missing: Rows) -> Iterator[Run]:
+        """Yield chunks that the older file has elsewhere, where it was cut."""
+        if not len(self._ids):
             return
         rows = np.flatnonzero(missing)
-        wanted = np.frombuffer(blob.ids, f"S{ID_SIZE}")[rows]
-        at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-        found = ids[at] == wanted
-        yield from _runs(self.handle, blob, base, rows[found], offsets[at[found]])
+        at, found = _rows_in(self._ids, ids_of(blob)[rows])
+        yield from _runs(self.handle, blob, base, rows[found], self._offsets[at[found]])
 
-    def _cut_gaps(self) -> tuple[npt.NDArray[np.bytes_], Offsets]:
-        """Return the ids of the gaps' chunks, sorted, and their offsets in the older file."""
-        self._gaps.append((self._at, self.size))
+    def _cut(self, parts: Iterable[tuple[int, int]]) -> tuple[Ids, Offsets]:
+        """Return the ids of the chunks of parts of the file, sorted, and their offsets."""
         ids, offsets = bytearray(), array("q")
-        for start, end in self._gaps:
+        for start, end in parts:
             for identifier, offset in _cut(self.handle, self._chunker, start, end):
                 ids += identifier
                 offsets.append(offset)
-        joined = np.frombuffer(ids, f"S{ID_SIZE}")
+        joined = np.frombuffer(ids, _ID)
         order = np.argsort(joined, kind="stable")
         return joined[order], np.frombuffer(offsets, np.int64)[order]
+
+
+def ids_of(blob: Blob) -> Ids:
+    """Return the chunk ids of a blob (n,)."""
+    return np.frombuffer(blob.ids, _ID)
+
+
+def _rows_in(known: Ids, ids: Ids) -> tuple[npt.NDArray[np.intp], Rows]:
+    """Return at which row of `known`, sorted and not empty, each id is, and whether it is there."""
+    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return at, known[at] == ids
 
 
 def open_seed(folder: int, name: str, chunker: Chunker, entry: Entry) -> SeedFile | None:

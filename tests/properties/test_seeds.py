@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +21,12 @@ from chunkstore.format.blob import Blob, make_blob
 from chunkstore.format.config import ChunkerSpec
 from chunkstore.format.manifest import Entry, EntryKind
 from chunkstore.ids import ChunkKind, FileHash, chunk_ids
-from chunkstore.seeds import Run, SeedFile
+from chunkstore.seeds import Run, SeedFile, ids_of
 from chunkstore.testing.trees import random_bytes
 
 CHUNKER = Chunker(ChunkerSpec(min_size=1024, avg_size=2048, max_size=8192))
 SIZE = 150_000
+MIB = 1024 * 1024
 LIST = 20  # chunks of a blob: a file is several blobs
 
 
@@ -84,6 +87,11 @@ def take(runs: Iterator[Run], blob: Blob, base: int, missing: np.ndarray, new: b
     return taken
 
 
+def cut(seed: SeedFile, lacking: list[tuple[Blob, int, np.ndarray]]) -> None:
+    """Have the seed cut for all that is lacking."""
+    seed.cut(np.concatenate([ids_of(blob)[missing] for blob, _, missing in lacking]))
+
+
 @given(st.lists(edits, max_size=4), st.booleans())
 def test_an_older_file_serves_what_it_has(changes: list[Edit], shorter: bool) -> None:
     """All that is at its place is found, then what moved; what is found has the right bytes."""
@@ -93,7 +101,7 @@ def test_an_older_file_serves_what_it_has(changes: list[Edit], shorter: bool) ->
         old = old[: SIZE // 2]
     lacking, left = [], 0
     with seed_of(old, new) as seed:
-        assert seed.look() == (old == new)
+        assert seed.is_same() == (old == new)
         for blob, base in blobs_of(new):
             missing = np.ones(blob.count, np.bool_)
             take(seed.in_place(blob, base, missing), blob, base, missing, new)
@@ -102,6 +110,7 @@ def test_an_older_file_serves_what_it_has(changes: list[Edit], shorter: bool) ->
                 there = old[at : at + size] == new[at : at + size]
                 assert missing[row] != (there and len(old) == len(new))
             lacking.append((blob, base, missing))
+        cut(seed, lacking)
         for blob, base, missing in lacking:
             take(seed.moved(blob, base, missing), blob, base, missing, new)
             left += int(blob.size_array()[missing].sum())
@@ -120,6 +129,7 @@ def test_a_shifted_file_is_found(shift: int) -> None:
         lacking = [(*each, np.ones(each[0].count, np.bool_)) for each in blobs_of(new)]
         for lack in lacking:
             assert not list(seed.in_place(*lack))
+        cut(seed, lacking)
         for blob, base, missing in lacking:
             taken += take(seed.moved(blob, base, missing), blob, base, missing, new)
     assert taken > SIZE - 5 * 8192
@@ -137,6 +147,7 @@ def test_parts_that_changed_places_are_found(first: int, between: int, last: int
         for blob, base, missing in lacking:
             taken += take(seed.in_place(blob, base, missing), blob, base, missing, new)
         assert taken >= 2 * last - 3 * 8192
+        cut(seed, lacking)
         for blob, base, missing in lacking:
             taken += take(seed.moved(blob, base, missing), blob, base, missing, new)
     assert taken > len(new) - 8 * 8192
@@ -154,6 +165,7 @@ def test_chunks_in_any_order_are_found(chance: random.Random) -> None:
         lacking = [(*each, np.ones(each[0].count, np.bool_)) for each in blobs_of(new)]
         for blob, base, missing in lacking:
             taken += take(seed.in_place(blob, base, missing), blob, base, missing, new)
+        cut(seed, lacking)
         for blob, base, missing in lacking:
             taken += take(seed.moved(blob, base, missing), blob, base, missing, new)
     assert taken > SIZE - 4 * 8192  # the last chunk of the file is cut by its end alone
@@ -172,10 +184,48 @@ def test_only_what_is_missing_is_asked_for(data: st.DataObject) -> None:
     assert not missing.any()
 
 
+@pytest.mark.parametrize("at", [0, 3, 11, 22])
+def test_what_moved_in_a_large_file_is_found(at: int) -> None:
+    """18 MiB in one piece, wherever they were and are."""
+    kept, other = random_bytes(18 * MIB, 11), random_bytes(40 * MIB, 12)
+    old = other[: at * MIB] + kept + other[at * MIB :]
+    new = random_bytes(7 * MIB + 5, 13) + kept + random_bytes(1000, 14)
+    taken = 0
+    with seed_of(old, new) as seed:
+        lacking = [(*each, np.ones(each[0].count, np.bool_)) for each in blobs_of(new)]
+        cut(seed, lacking)
+        for blob, base, missing in lacking:
+            taken += take(seed.moved(blob, base, missing), blob, base, missing, new)
+    assert taken > 18 * MIB - 8 * 8192
+
+
+def test_a_large_file_that_is_quite_different_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample of it is read, no more."""
+    read = 0
+    pread = os.pread
+
+    def counted(handle: int, length: int, offset: int) -> bytes:
+        nonlocal read
+        data = pread(handle, length, offset)
+        read += len(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+    old, new = random_bytes(64 * MIB, 15), random_bytes(63 * MIB, 16)
+    with seed_of(old, new) as seed:
+        cut(seed, [(*each, np.ones(each[0].count, np.bool_)) for each in blobs_of(new)])
+        assert read == len(old) // 8
+        cut(seed, [(*each, np.ones(each[0].count, np.bool_)) for each in blobs_of(old)])
+        assert read == len(old) // 4 + len(old)
+        part = old[30 * MIB : 50 * MIB]
+        cut(seed, [(*each, np.ones(each[0].count, np.bool_)) for each in blobs_of(part)])
+        assert read == 3 * len(old) // 8 + len(old) + 48 * MIB, "only what lies around it"
+
+
 def test_a_comparison_can_be_stopped() -> None:
     """What was not read to its end is not taken for the same."""
     old = random_bytes(SIZE, 10)
     with seed_of(old, old) as seed:
-        assert seed.look()
+        assert seed.is_same()
         seed.stop()
-        assert not seed.look()
+        assert not seed.is_same()
