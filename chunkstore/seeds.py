@@ -221,15 +221,17 @@ def _groups(sizes: Sequence[int], follows: Sequence[bool]) -> Iterator[tuple[int
 
 def _cut(handle: int, chunker: Chunker, start: int, stop: int) -> Iterator[tuple[bytes, int]]:
     """Yield the id and the offset of each chunk of this part of the open file."""
-    carry, at = b"", start
+    window = min(WINDOW_SIZE, stop - start)
+    buffer = np.empty(chunker.spec.max_size + window, np.uint8).data
+    carry, at = 0, start  # bytes in the buffer that are not cut, offset of those to be read
     while at < stop:
-        data = os.pread(handle, min(WINDOW_SIZE, stop - at), at)
-        ended = not data or at + len(data) == stop  # no data: someone cuts the file off
-        window = memoryview(carry + data)
-        ends = list(itertools.accumulate(chunker.cut(window, final=ended), initial=0))
-        pieces = [window[begin:end] for begin, end in itertools.pairwise(ends)]
-        base = at - len(carry)
-        ids = chunk_ids(ChunkKind.DATA, pieces)
-        yield from zip(ids, (base + end for end in ends[:-1]), strict=True)
-        carry = bytes(window[ends[-1] :])
-        at = stop if ended else at + len(data)
+        wanted = min(window, stop - at)
+        length = os.preadv(handle, [buffer[carry : carry + wanted]], at)
+        ended = not length or at + length == stop  # no bytes: someone cuts the file off
+        filled = buffer[: carry + length]
+        ends = list(itertools.accumulate(chunker.cut(filled, final=ended), initial=0))
+        ids = chunk_ids(ChunkKind.DATA, [filled[a:b] for a, b in itertools.pairwise(ends)])
+        yield from zip(ids, (at - carry + end for end in ends[:-1]), strict=True)
+        carry = len(filled) - ends[-1]
+        buffer[:carry] = bytes(filled[ends[-1] :])
+        at = stop if ended else at + length
