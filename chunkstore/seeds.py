@@ -1,6 +1,7 @@
 """What a target already has: chunks of an older or half-finished file that need no fetching.
 
-Nothing is believed: bytes count as a chunk only if they have its id. Neighbour: `restore`.
+Nothing is believed: bytes count as a chunk only if they have its id. Neighbours: `gather`, which
+takes what is found, and `restore`.
 """
 
 from __future__ import annotations
