@@ -54,6 +54,11 @@ class Ended:
         return self.text.splitlines()
 
     @property
+    def never_began(self) -> bool:
+        """Whether a signal ended Python itself, with its words, before it ran any line of ours."""
+        return self.errors.startswith("Fatal Python error: init_")
+
+    @property
     def document(self) -> Any:
         """The one JSON document."""
         return json.loads(self.text)

@@ -69,8 +69,8 @@ def _moments(whole: float) -> Iterator[tuple[float, signal.Signals, int]]:
 
 def _check(ended: Ended, status: int) -> None:
     """A command that was stopped says so; one that was quicker is done; or none had begun."""
-    if ended.errors.startswith("Fatal Python error: init_import_site"):
-        assert ended.output == b""  # Python itself was stopped before any of ours was loaded
+    if ended.never_began:
+        assert (ended.status, ended.output) == (1, b""), ended
         return
     assert ended.status in (0, status, -signal.SIGINT, -signal.SIGTERM), ended
     if ended.status == status:
