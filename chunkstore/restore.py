@@ -124,9 +124,7 @@ class Restore:
         self._links: list[Entry] = []
         self._finished: deque[Item] = deque()
         self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "chunkstore-compare")
-        self._compared: deque[tuple[RestoredFile, Sequence[PackHint], SeedFile, Future[bool]]] = (
-            deque()
-        )
+        self._compared: deque[_Compared] = deque()
         self._lock = threading.Lock()
         self._is_same = options.clock.timed("compare", SeedFile.is_same, _size)
         self._told_at = 0.0

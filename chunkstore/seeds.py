@@ -147,7 +147,7 @@ class SeedFile:
         """Return the ids of the chunks of parts of the file, sorted, and their offsets."""
         ids, offsets = bytearray(), array("q")
         for start, end in parts:
-            for identifier, offset in _cut(self.handle, self._chunker, start, end):
+            for identifier, offset in _chunks(self.handle, self._chunker, start, end):
                 ids += identifier
                 offsets.append(offset)
         joined = np.frombuffer(ids, _ID)
@@ -220,7 +220,7 @@ def _groups(sizes: Sequence[int], follows: Sequence[bool]) -> Iterator[tuple[int
         yield first, len(sizes)
 
 
-def _cut(handle: int, chunker: Chunker, start: int, stop: int) -> Iterator[tuple[bytes, int]]:
+def _chunks(handle: int, chunker: Chunker, start: int, stop: int) -> Iterator[tuple[bytes, int]]:
     """Yield the id and the offset of each chunk of this part of the open file."""
     window = min(WINDOW_SIZE, stop - start)
     buffer = np.empty(chunker.spec.max_size + window, np.uint8).data
